@@ -1,0 +1,237 @@
+"""What the stages hand to each other: small frozen records, one per arrow of the flow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pandas as pd
+    import torch
+    from jaxtyping import Float
+    from torch import Tensor, nn
+
+    from heatproof.base.names import MethodName
+    from heatproof.base.registry import Bound
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One image of a data set, before anything is decoded.
+
+    `image`: stable text id (path relative to the root with `/`, or an index for generated data). `label`: index into
+    the classes, or None for a data set without labels. `group`: what must not straddle splits (patient), or None.
+    `split`: the official one, or None. `study_split`: the split of the study that used this data, or None.
+    `annotation`: "mask", "box" or None.
+    """
+
+    image: str
+    path: str | None
+    label: int | None
+    group: str | None = None
+    split: str | None = None
+    study_split: str | None = None
+    annotation: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data set function returns: its rows and how to read one. Made without decoding, torch or pandas.
+
+    `read(row)`: uint8 (H, W) or (H, W, 3) as stored, any size. `read_mask(row)`: bool (H, W) at any size, or None where
+    the row has no annotation. `identity`: what decides the content of generated data (settings, version), or None for
+    files (then their bytes are hashed). `remarks`: one line per image or folder left out, with the reason.
+    """
+
+    rows: tuple[Row, ...]
+    classes: tuple[str, ...]
+    read: Callable[[Row], np.ndarray]
+    read_mask: Callable[[Row], np.ndarray | None] | None = None
+    identity: Mapping[str, Any] | None = None
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The frozen sample table and pixel access (`load`).
+
+    `table`: one row per image, columns of `samples.parquet` (image, path, label, label_name, group, split, width,
+    height, file_hash, annotation), index 0..N-1 = row of `pixels`. `pixels`: uint8 (N, H, W, C), memory-mapped,
+    read-only. `masks`: uint8 0/1 (N, H, W), memory-mapped, or None; rows without annotation are all 0.
+    `data_hash`: of content and split. `train_mean`: mean of the training pixels per channel in [0, 1], or None.
+    """
+
+    table: pd.DataFrame
+    pixels: np.ndarray
+    masks: np.ndarray | None
+    classes: tuple[str, ...]
+    data_hash: str
+    split_kind: str
+    train_mean: tuple[float, ...] | None
+    remarks: tuple[str, ...] = ()
+
+    def rows(self, split: str) -> np.ndarray:
+        """Row numbers of a split, in table order."""
+        import numpy as np
+
+        return np.flatnonzero((self.table["split"] == split).to_numpy())
+
+    def images(self, rows: np.ndarray) -> Float[torch.Tensor, "n c h w"]:
+        """Pixels of some rows as float32 in [0, 1]."""
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(np.ascontiguousarray(self.pixels[rows])).permute(0, 3, 1, 2).float() / 255
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A net ready to be explained (`train`).
+
+    `module`: nn.Module in eval mode on its device, taking float (N, C, H, W) in [0, 1] (normalisation inside) and
+    giving logits (N, K), K >= 2 (a one-logit net is wrapped: (-z/2, +z/2)). `layers`: names of modules worth
+    explaining, shallow to deep; the last one is the automatic choice. `identity`: content hash of the weights and what
+    made them. `history`: one mapping per epoch (epoch, train_loss, val_loss, val_accuracy, seconds, lr).
+    """
+
+    module: nn.Module
+    classes: tuple[str, ...]
+    layers: tuple[str, ...]
+    identity: str
+    channels: int = 3
+    train_mean: tuple[float, ...] | None = None
+    norm_mean: tuple[float, ...] | None = None
+    norm_std: tuple[float, ...] | None = None
+    history: tuple[Mapping[str, float], ...] = ()
+    best_epoch: int | None = None
+    remarks: tuple[str, ...] = ()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights lie."""
+        return next(self.module.parameters()).device
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """`predict`: one row per image of the evaluated splits, and figures of the classifier on the test split.
+
+    `table`: columns of `predictions.parquet` (image, split, label, predicted, correct, outcome, p_<class>).
+    `figures`: name -> {"value", "lo", "hi", "n"} (accuracy, balanced_accuracy, macro_f1, roc_auc, recall_<class>, ...).
+    `explained`: row numbers of `Samples.table` to explain, in a fixed order that depends on `dataset.seed` alone.
+    """
+
+    table: pd.DataFrame
+    figures: Mapping[str, Mapping[str, float]]
+    explained: np.ndarray
+
+
+@dataclass(frozen=True)
+class Method:
+    """How a map is made: explainer, layer, views, fusion. Its name is unique in a run.
+
+    `views` is empty for the single view. `control_of`: None for a method under test, "all" for a map that needs no
+    model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted" or "blurred".
+    """
+
+    name: MethodName
+    explainer: Bound
+    layer: str | None = None
+    views: tuple[Bound, ...] = ()
+    fusion: Bound | None = None
+    control_of: str | None = None
+    alter: str | None = None
+
+
+@dataclass(frozen=True)
+class MapBatch:
+    """Maps of one method for B images: `maps` float32 (B, H, W), signed, unscaled, at input resolution; `valid` bool
+    (B, H, W); `sd` per-pixel standard deviation over the aligned views (B, H, W), or None; `views` the aligned maps
+    (V, B, H, W) where they were asked for."""
+
+    maps: Float[Tensor, "b h w"]
+    valid: Tensor
+    sd: Tensor | None = None
+    views: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Maps:
+    """`explain`: maps of every method for the explained images, block by block on disk.
+
+    `rows`: row numbers in `Samples.table`. `targets`: explained class per image. `files`: method name -> .npy of
+    float32 (N, H, W). `sd_files`: the same for the per-pixel standard deviation of fused methods. `status`: method name
+    -> status per image (ok, nonfinite, zero, constant, failed).
+    """
+
+    rows: np.ndarray
+    targets: np.ndarray
+    methods: tuple[Method, ...]
+    files: Mapping[str, Path]
+    sd_files: Mapping[str, Path]
+    status: Mapping[str, tuple[str, ...]]
+
+    def array(self, name: str) -> np.ndarray:
+        """Maps of one method, float32 (N, H, W), memory-mapped."""
+        import numpy as np
+
+        return np.load(self.files[name], mmap_mode="r")
+
+    def tensor(self, name: str | None = None) -> Tensor:
+        """Maps of one method (the first one by default) as a tensor (N, H, W)."""
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(np.array(self.array(name or str(self.methods[0].name))))
+
+
+@dataclass(frozen=True)
+class MetricChoice:
+    """A metric with its settings and the label of its column group; two identities never share a label."""
+
+    label: str
+    metric: Bound
+    protocol: str = "sound"
+
+    @property
+    def identity(self) -> str:
+        """key + parameters + protocol + fill, as text for the column `identity`."""
+        from heatproof.base.registry import hash_of
+
+        settings = ",".join(f"{k}={v}" for k, v in sorted(self.metric.settings.items()))
+        text = f"{self.metric.name}({settings}):{self.protocol}:v{self.metric.choice.version}"
+        return f"{text}#{hash_of([self.metric.identity(), self.protocol])[:8]}"
+
+
+@dataclass(frozen=True)
+class Scores:
+    """`measure`: the long table of `scores.parquet`, one row per (image, method, metric, column), with curves and
+    pairs, the floor and excess columns, and the passes that it took."""
+
+    table: pd.DataFrame
+    curves: pd.DataFrame
+    pairs: pd.DataFrame
+    methods: tuple[Method, ...]
+    metrics: tuple[MetricChoice, ...]
+    passes: Mapping[str, int]
+    flags: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+    def frame(self) -> pd.DataFrame:
+        """The long table."""
+        return self.table
+
+
+@dataclass(frozen=True)
+class Report:
+    """`report`: what was written and what it says."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    table_text: str
+    verdicts: tuple[str, ...]
+    files: tuple[Path, ...]

@@ -1,0 +1,89 @@
+"""Settings of the stages: what `plan` fills from the config and a notebook can fill by hand.
+
+Defaults stand in `conf/` alone; every field here has its key there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class LoadSettings:
+    """`dataset.*` keys that every data set shares.
+
+    `split`: "official", "grouped" (stratified, groups kept together; single images where groups are unknown),
+    "random" (must be asked for), "study", or the path of a samples.parquet. `fractions`: train, val, test. `n`: seeded
+    class-stratified subsample, None = all. `cap`: at most so many images per class, "smallest" = the smallest class.
+    `size`: side in pixels after resizing. `channels`: 1 or 3. `classes`: which and in which order, None = all.
+    """
+
+    seed: int
+    split: str
+    fractions: tuple[float, float, float]
+    n: int | None
+    cap: int | str | None
+    size: int
+    channels: int
+    classes: tuple[str, ...] | None
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """`train.*`: how a net is trained; `policy` = "scratch", "frozen", "finetune" or "none"."""
+
+    policy: str
+    seed: int
+    epochs: int
+    batch: int
+    lr: float
+    weight_decay: float
+    optimizer: str
+    class_weights: bool
+    patience: int
+    monitor: str
+    augment: tuple[str, ...]
+    clip_norm: float | None
+    checkpoint: bool
+
+
+@dataclass(frozen=True)
+class ExplainSettings:
+    """`explain.*` and the root keys that decide a map."""
+
+    seed: int
+    batch: int
+    target: str
+
+
+@dataclass(frozen=True)
+class EvalSettings:
+    """`eval.*`: which images are explained and measured. `images`: how many, class-stratified; None = all."""
+
+    split: str
+    images: int | None
+    only_correct: bool
+    rerun_images: int | None
+    shard: int
+    shards: int
+
+
+@dataclass(frozen=True)
+class MeasureSettings:
+    """Root keys that decide a number: `seed`, `sign` (signed or absolute ranking), `protocol`, `controls`."""
+
+    seed: int
+    sign: str
+    protocol: str
+    controls: tuple[str, ...]
+    shifts: int = 4
+
+
+@dataclass(frozen=True)
+class Compute:
+    """Where and how passes run: `device` ("auto", "cpu", "cuda", "cuda:1"), `precision` ("fp32", "bf16"),
+    `deterministic` (bit-equal CPU runs)."""
+
+    device: str
+    precision: str
+    deterministic: bool
