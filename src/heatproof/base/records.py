@@ -137,6 +137,7 @@ class Method:
 
     `views` is empty for the single view. `control_of`: None for a method under test, "all" for a map that needs no
     model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted" or "blurred".
+    `blur_px`: sd of the blur of a "blurred" control, found once its method's maps are there.
     """
 
     name: MethodName
@@ -146,6 +147,18 @@ class Method:
     fusion: Bound | None = None
     control_of: str | None = None
     alter: str | None = None
+    blur_px: float | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the maps, in plain types."""
+        return {
+            "explainer": self.explainer.identity(),
+            "layer": self.layer,
+            "views": [view.identity() for view in self.views],
+            "fusion": self.fusion.identity() if self.fusion else None,
+            "alter": self.alter,
+            "control_of": self.control_of if self.alter else None,
+        }
 
 
 @dataclass(frozen=True)
