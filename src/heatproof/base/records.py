@@ -177,13 +177,15 @@ class MapBatch:
 class Maps:
     """`explain`: maps of every method for the explained images, block by block on disk.
 
-    `rows`: row numbers in `Samples.table`. `targets`: explained class per image. `files`: method name -> .npy of
+    `rows`: row numbers in `Samples.table`. `targets`: explained class per image. `predicted`: the
+    classifier's class on the unperturbed image. `files`: method name -> .npy of
     float32 (N, H, W). `sd_files`: the same for the per-pixel standard deviation of fused methods. `status`: method name
     -> status per image (ok, nonfinite, zero, constant, failed).
     """
 
     rows: np.ndarray
     targets: np.ndarray
+    predicted: np.ndarray
     methods: tuple[Method, ...]
     files: Mapping[str, Path]
     sd_files: Mapping[str, Path]

@@ -1,0 +1,412 @@
+"""The pass engine: runs the metrics of all methods on one block of images with as few network passes as there are
+distinct images.
+
+Each metric is a generator (or a plain function); the engine advances all of them together, collects what they ask for,
+answers reruns of whole methods from shared explanation passes and perturbed images from one queue in which equal
+(image, region, fill) requests are run once, on the inference twin, in full batches.
+"""
+
+from __future__ import annotations
+
+import inspect
+import random
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from heatproof.base import fields, fills, methods, values
+from heatproof.base.case import Case, Perturbed, Request, Rerun, RerunMaps
+from heatproof.base.records import Classifier, Method, MetricChoice
+from heatproof.base.registry import preset
+
+# Partners of an image in the floor: rerun n is taken from partner n, so five reruns need five other images.
+PARTNERS = 5
+
+
+@dataclass
+class Passes:
+    """Counts, in images: `used` = perturbed images run, `requested` = asked for before equal ones were merged,
+    `maps` = images run to make maps in reruns."""
+
+    used: int = 0
+    requested: int = 0
+    maps: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """The images of one block and what holds for all methods.
+
+    `masked`: images that have an annotation. `rerun`: images on which methods are rerun. `groups`: what counts as the
+    same patient in the floor (the image itself where unknown). `probs` float64 (b, k) on the unperturbed image.
+    """
+
+    images: Float[Tensor, "b c h w"]
+    ids: Sequence[str]
+    groups: Sequence[str]
+    targets: Int64[Tensor, " b"]
+    probs: Float[Tensor, "b k"]
+    masks: Bool[Tensor, "b h w"]
+    masked: Bool[Tensor, " b"]
+    rerun: Bool[Tensor, " b"]
+
+    @property
+    def p(self) -> Float[Tensor, " b"]:
+        """p_c(x)."""
+        return self.probs.gather(1, self.targets[:, None])[:, 0]
+
+
+@dataclass(frozen=True, eq=False)
+class Result:
+    """Columns of one metric for the block: float64 (b,), NaN where the status is not ok."""
+
+    columns: Mapping[str, Float[Tensor, " b"]]
+    status: Sequence[str]
+
+
+@dataclass(eq=False)
+class Task:
+    """One metric on one method's maps; `rows` are the images it is run for, `status` says why not for the others."""
+
+    case: Case
+    choice: MetricChoice
+    rows: Int64[Tensor, " r"]
+    status: list[str]
+    floor: bool = False
+    reruns_seen: int = 0
+    bad_reruns: list[Bool[Tensor, " r"]] = field(default_factory=list)
+
+
+class Engine:
+    """Runs tasks of one block at a time; holds the twin, the seeds and the pass counts."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        twin: Callable[[Tensor], Tensor],
+        *,
+        seed: int,
+        sign: str = "signed",
+        protocol: str = "sound",
+        batch: int = 32,
+        on_pass: Callable[[int], None] = lambda n: None,
+    ) -> None:
+        self.classifier = classifier
+        self.twin = twin
+        self.seed = seed
+        self.sign = sign
+        self.protocol = protocol
+        self.batch = batch
+        self.passes = Passes()
+        self.on_pass = on_pass
+
+    # ---- one block -------------------------------------------------------------------------------------------------
+
+    def start(self, block: Block) -> None:
+        """Forget the last block's answers and take this one."""
+        self.block = block
+        self._logits: dict[tuple[int, str, int, int], Tensor] = {}
+        self._reruns: dict[tuple[str, tuple[object, ...]], RerunMaps] = {}
+        self._bases: dict[str, tuple[Method, Tensor, Tensor]] = {}
+        self._partners, self._paired = _partners(block, self.seed)
+
+    def case(self, method: Method, maps: Tensor, valid: Tensor | None = None, view_maps: Tensor | None = None) -> Case:
+        """The block under one method; its maps are kept as the reference of reruns."""
+        block = self.block
+        finite = torch.isfinite(maps).all(-1).all(-1)
+        maps = torch.where(finite[:, None, None], maps, torch.zeros_like(maps))
+        if self.sign == "absolute":
+            maps = maps.abs()
+        if valid is None:
+            valid = torch.ones_like(maps, dtype=torch.bool)
+        if method.alter != "shifted":
+            self._bases[str(method.name)] = (method, maps, valid)
+        return Case(
+            method, maps, block.images, block.targets, block.p, block.masks, valid, block.ids, self.seed, view_maps
+        )
+
+    def task(self, case: Case, choice: MetricChoice, map_status: Sequence[str], *, floor: bool = False) -> Task:
+        """A metric on a case: decides per image whether it can be run at all."""
+        facts = choice.metric.facts
+        needs = facts.get("needs", ())
+        status = []
+        for i, of_map in enumerate(map_status):
+            why = "ok"
+            if "mask" in needs and not self.block.masked[i]:
+                why = "undefined:no_mask"
+            elif of_map in ("nonfinite", "failed") or ("order" in needs and of_map != "ok"):
+                why = f"undefined:{of_map}"
+            elif facts.get("reruns") and case.method is not None and case.method.explainer is None:
+                why = "undefined:no_method"
+            elif facts.get("reruns") and not self.block.rerun[i]:
+                why = "undefined:not_rerun"
+            elif floor and not self._paired[i]:
+                why = "undefined:few_images"
+            status.append(why)
+        rows = torch.tensor([i for i, why in enumerate(status) if why == "ok"], dtype=torch.int64)
+        rows = rows.to(case.maps.device)
+        return Task(case.take(rows), choice, rows, status, floor)
+
+    def run(self, tasks: Sequence[Task]) -> list[Result]:
+        """Results of all tasks, in their order."""
+        streams: dict[int, Generator[Any, Any, Any]] = {}
+        asked: dict[int, tuple[Request, ...]] = {}
+        values_of: dict[int, dict[str, Tensor]] = {}
+        for i, task in enumerate(tasks):
+            if not len(task.rows):
+                values_of[i] = {}
+                continue
+            outcome = task.choice.metric(task.case)
+            if inspect.isgenerator(outcome):
+                streams[i] = outcome
+                self._advance(i, None, streams, asked, values_of)
+            else:
+                values_of[i] = outcome
+        while asked:
+            self._answer_reruns([(tasks[i], request) for i, requests in asked.items() for request in requests])
+            self._answer_perturbed([(tasks[i], request) for i, requests in asked.items() for request in requests])
+            for i, requests in list(asked.items()):
+                answers = tuple(self._answer(tasks[i], request) for request in requests)
+                self._advance(i, answers, streams, asked, values_of)
+        return [self._result(task, values_of[i]) for i, task in enumerate(tasks)]
+
+    @staticmethod
+    def _advance(
+        i: int, answers: tuple[Any, ...] | None, streams: dict, asked: dict, values_of: dict[int, dict[str, Tensor]]
+    ) -> None:
+        try:
+            asked[i] = next(streams[i]) if answers is None else streams[i].send(answers)
+        except StopIteration as end:
+            asked.pop(i, None)
+            values_of[i] = end.value
+
+    def _result(self, task: Task, found: Mapping[str, Tensor]) -> Result:
+        status = list(task.status)
+        rows = task.rows.tolist()
+        reasons = list(task.case.undefined)
+        if task.bad_reruns:
+            reasons.insert(0, (torch.stack(task.bad_reruns).any(0), "rerun"))
+        for where, reason in reasons:
+            for place in torch.nonzero(where)[:, 0].tolist():
+                if status[rows[place]] == "ok":
+                    status[rows[place]] = f"undefined:{reason}"
+        columns = {}
+        facts = task.choice.metric.facts
+        for name in facts["columns"]:
+            column = torch.full((len(status),), torch.nan, dtype=torch.float64)
+            if name in found:
+                column[task.rows.cpu()] = found[name].double().cpu()
+            columns[name] = column
+        main = columns[facts["columns"][0]]
+        for i, why in enumerate(status):
+            if why != "ok":
+                for column in columns.values():
+                    column[i] = torch.nan
+            elif torch.isnan(main[i]):
+                status[i] = "undefined:nan"
+        return Result(columns, status)
+
+    # ---- answers ---------------------------------------------------------------------------------------------------
+
+    def _answer(self, task: Task, request: Request) -> Any:
+        if isinstance(request, Rerun):
+            return self._rerun_answer(task, request)
+        rows = task.rows.tolist()
+        keys = _region_keys(request.region)
+        logits = torch.stack(
+            [self._logits[(row, request.fill, *key)] for row, key in zip(rows, keys, strict=True)]
+        ).double()
+        targets = task.case.targets
+        if request.read == "p":
+            return logits.softmax(1).gather(1, targets[:, None])[:, 0]
+        if request.read == "hit":
+            return (logits.argmax(1) == targets).double()
+        assert request.read == "logit", request.read
+        return logits.gather(1, targets[:, None])[:, 0]
+
+    def _rerun_answer(self, task: Task, request: Rerun) -> RerunMaps:
+        method = self._method_of(task, request)
+        whole = self._reruns[(str(method.name), request.key)]
+        rows = task.rows
+        own = RerunMaps(whole.maps[rows], whole.reference[rows], whole.valid[rows], whole.ok[rows])
+        if task.floor:
+            partner = self._partners[task.reruns_seen % PARTNERS][rows]
+            own = RerunMaps(
+                whole.maps[partner], own.reference, own.valid & whole.valid[partner], own.ok & whole.ok[partner]
+            )
+        task.reruns_seen += 1
+        task.bad_reruns.append(~own.ok)
+        return own
+
+    def _method_of(self, task: Task, request: Rerun) -> Method:
+        assert task.case.method is not None
+        return methods.single_of(task.case.method) if request.single else task.case.method
+
+    def _answer_reruns(self, asked: Sequence[tuple[Task, Request]]) -> None:
+        missing: dict[tuple[object, ...], tuple[Rerun, dict[str, Method]]] = {}
+        for task, request in asked:
+            if isinstance(request, Rerun):
+                method = self._method_of(task, request)
+                if (str(method.name), request.key) not in self._reruns:
+                    missing.setdefault(request.key, (request, {}))[1][str(method.name)] = method
+        for request, wanted in missing.values():
+            self._rerun(request, list(wanted.values()))
+
+    def _rerun(self, request: Rerun, wanted: Sequence[Method]) -> None:
+        """Maps of whole methods on a noisy copy or a view, for the images on which methods are rerun."""
+        block = self.block
+        rows = torch.nonzero(block.rerun)[:, 0]
+        parts: dict[str, list[tuple[Tensor, Tensor]]] = {str(method.name): [] for method in wanted}
+        ways: list[Any] = []
+        for chunk in rows.split(self.batch):
+            ids = [block.ids[i] for i in chunk.tolist()]
+            if request.view is not None:
+                images, unwarp = methods.seen_as(preset("view", request.view), block.images[chunk], ids, self.seed)
+            else:
+                assert request.noise is not None
+                std: float | Tensor = request.std
+                if request.normalized and self.classifier.norm_std is not None:
+                    unit = torch.tensor(self.classifier.norm_std, device=block.images.device)
+                    std = request.std * unit.expand(block.images.shape[1])[:, None, None]
+                images, unwarp = methods.noisy(block.images[chunk], ids, self.seed, request.noise, std), None
+            ways.append(unwarp)
+            counter = methods.MapPasses()
+            made = methods.explain_batch(
+                self.classifier,
+                images,
+                block.targets[chunk],
+                wanted,
+                ids=ids,
+                seed=self.seed,
+                role=f"view:{request.view}" if request.view else f"noise{request.noise}",
+                protocol=self.protocol,
+                passes=counter,
+            )
+            self.passes.maps += counter.images
+            self.on_pass(counter.images)
+            for name, batch in made.items():
+                parts[name].append((batch.maps, batch.valid))
+        for method in wanted:
+            name = str(method.name)
+            self._reruns[(name, request.key)] = self._aligned(name, rows, parts[name], ways)
+
+    def _aligned(
+        self, name: str, rows: Tensor, parts: Sequence[tuple[Tensor, Tensor]], ways: Sequence[Any]
+    ) -> RerunMaps:
+        base = self._bases.get(name)
+        shape = self.block.images.shape[0], *self.block.images.shape[-2:]
+        device = self.block.images.device
+        base_maps = base[1] if base else torch.zeros(shape, device=device)
+        base_valid = base[2] if base else torch.ones(shape, dtype=torch.bool, device=device)
+        maps = torch.zeros(shape, device=device)
+        reference = base_maps.clone()
+        valid = torch.ones(shape, dtype=torch.bool, device=device) & base_valid
+        ok = torch.zeros(shape[0], dtype=torch.bool, device=device)
+        for chunk, (made, seen), unwarp in zip(rows.split(self.batch), parts, ways, strict=True):
+            good = torch.tensor([status == "ok" for status in values.status_of(made)], device=device)
+            ok[chunk] = good
+            made = torch.where(good[:, None, None], made, torch.zeros_like(made))
+            if self.sign == "absolute":
+                made = made.abs()
+            if unwarp is None:
+                maps[chunk] = made
+                valid[chunk] &= seen
+                continue
+            aligned, inside = unwarp(made)
+            back, _ = unwarp(seen.float())
+            maps[chunk] = aligned
+            valid[chunk] &= inside & (back > 0.999)
+            reference[chunk] = unwarp(unwarp.warp(base_maps[chunk]))[0]
+        return RerunMaps(maps, reference, valid, ok)
+
+    def _answer_perturbed(self, asked: Sequence[tuple[Task, Request]]) -> None:
+        """Run each distinct (image, region, fill) once, fill by fill in full batches."""
+        queue: dict[str, dict[tuple[int, str, int, int], Tensor]] = {}
+        for task, request in asked:
+            if not isinstance(request, Perturbed):
+                continue
+            for place, (row, key) in enumerate(zip(task.rows.tolist(), _region_keys(request.region), strict=True)):
+                self.passes.requested += 1
+                full = (row, request.fill, *key)
+                if full not in self._logits:
+                    queue.setdefault(request.fill, {}).setdefault(full, request.region[place])
+        for fill, entries in queue.items():
+            keys = list(entries)
+            start = 0
+            while start < len(keys):
+                part = keys[start : start + self.batch]
+                try:
+                    logits = self._run_perturbed(fill, part, entries)
+                except torch.OutOfMemoryError:
+                    if self.batch == 1:
+                        raise
+                    self.batch = max(1, self.batch // 2)
+                    torch.cuda.empty_cache()
+                    continue
+                self._logits.update(zip(part, logits, strict=True))
+                self.passes.used += len(part)
+                self.on_pass(len(part))
+                start += len(part)
+
+    def _run_perturbed(
+        self, fill: str, part: Sequence[tuple[int, str, int, int]], entries: Mapping[tuple[int, str, int, int], Tensor]
+    ) -> Tensor:
+        block = self.block
+        rows = torch.tensor([key[0] for key in part], device=block.images.device)
+        region = torch.stack([entries[key] for key in part])
+        seeds = torch.tensor(
+            [fields.image_seed(self.seed, block.ids[key[0]], f"fill:{fill}") for key in part],
+            dtype=torch.int64,
+            device=block.images.device,
+        )
+        mean = self.classifier.train_mean
+        filled = fills.fill(
+            fill,
+            block.images[rows],
+            region,
+            seeds,
+            mean=None if mean is None else torch.tensor(mean, device=block.images.device),
+            norm_mean=None
+            if self.classifier.norm_mean is None
+            else torch.tensor(self.classifier.norm_mean, device=block.images.device),
+        )
+        return self.twin(filled)
+
+
+def _region_keys(region: Bool[Tensor, "b h w"]) -> list[tuple[int, int]]:
+    """Two 64-bit hashes of each region: eight pixels make a word, words are weighted with fixed random odd numbers."""
+    flat = region.flatten(1)
+    pad = -flat.shape[1] % 8
+    if pad:
+        flat = torch.nn.functional.pad(flat, (0, pad))
+    words = flat.contiguous().view(torch.int64)
+    seeds = torch.tensor([1, 2], dtype=torch.int64, device=region.device)
+    weights = fields.hash_keys(seeds, words.shape[1]) | 1
+    first = (words * weights[0]).sum(1)
+    second = ((words ^ (words >> 17)) * weights[1]).sum(1)
+    return list(zip(first.tolist(), second.tolist(), strict=True))
+
+
+def _partners(block: Block, seed: int) -> tuple[list[Int64[Tensor, " b"]], list[bool]]:
+    """Partner images of other groups for the floor: PARTNERS row numbers per image, seeded by (seed, image id); and
+    which images have enough of them."""
+    eligible = [i for i, use in enumerate(block.rerun.tolist()) if use]
+    table, paired = [], []
+    for i, image in enumerate(block.ids):
+        others = [j for j in eligible if block.groups[j] != block.groups[i]]
+        others.sort(key=lambda j: block.ids[j])
+        random.Random(fields.image_seed(seed, image, "partners")).shuffle(others)
+        distinct: list[int] = []
+        for j in others:
+            if all(block.groups[j] != block.groups[k] for k in distinct):
+                distinct.append(j)
+            if len(distinct) == PARTNERS:
+                break
+        paired.append(len(distinct) == PARTNERS)
+        table.append(distinct if paired[-1] else [i] * PARTNERS)
+    columns = torch.tensor(table, dtype=torch.int64, device=block.images.device)
+    return list(columns.T), paired

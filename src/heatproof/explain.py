@@ -1,0 +1,235 @@
+"""Stage `explain`: maps of every method for the explained images, block by block, stored by content.
+
+A method whose maps are in the store is not run again; the missing ones of a block share their passes. A kill costs at
+most the block in work.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from tqdm import tqdm
+
+from heatproof.base import methods as maps_of
+from heatproof.base import values
+from heatproof.base.altered import gaussian_blur, matched_blur_px
+from heatproof.base.blocks import blocks_of
+from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
+from heatproof.base.settings import ExplainSettings
+from heatproof.base.store import Store
+
+# Raise it when the maps of an unchanged method change.
+VERSION = 1
+# Images that the blur of the "blurred" controls is matched on.
+MATCHED = 64
+
+
+def explain(
+    samples: Samples,
+    classifier: Classifier,
+    predictions: Predictions,
+    methods: Sequence[Method],
+    settings: ExplainSettings,
+    *,
+    protocol: str,
+    store: Store,
+    progress: bool = True,
+) -> Maps:
+    """Maps of all methods but the shifted controls, which `measure` moves from them.
+
+    Raises HeatproofError where there is nothing to explain or `settings.target` is no class.
+    """
+    rows = np.asarray(predictions.explained)
+    if not len(rows):
+        raise HeatproofError(
+            fault("eval", "no image is left to explain", hint="Loosen eval.split or eval.only_correct.")
+        )
+    predicted = predicted_classes(samples, classifier, rows, settings.batch)
+    targets = targets_of(samples, classifier.classes, rows, predicted, settings.target)
+    made = [method for method in methods if method.alter is None]
+    images = {
+        "data": samples.data_hash,
+        "images": [str(image) for image in samples.table["image"].iloc[rows]],
+        "targets": targets.tolist(),
+        "classifier": classifier.identity,
+        "seed": settings.seed,
+        "protocol": protocol,
+        "version": VERSION,
+    }
+    folders: dict[str, Path] = {}
+    missing = []
+    for method in made:
+        found = store.find("maps", identity_of(method, images))
+        if found is None:
+            missing.append(method)
+        else:
+            folders[str(method.name)] = found
+    if missing:
+        folders |= _explain_missing(
+            samples, classifier, rows, targets, missing, images, settings, protocol, store, progress
+        )
+    by_name = {str(method.name): method for method in made}
+    final = list(made)
+    for method in methods:
+        if method.alter == "blurred":
+            done, folder = _blurred(method, by_name, folders, images, store)
+            final.append(done)
+            folders[str(method.name)] = folder
+        elif method.alter == "shifted":
+            final.append(method)
+    order = {str(method.name): place for place, method in enumerate(methods)}
+    final.sort(key=lambda method: order[str(method.name)])
+    return Maps(
+        rows,
+        targets,
+        predicted,
+        tuple(final),
+        {name: folder / "maps.npy" for name, folder in folders.items()},
+        {name: folder / "sd.npy" for name, folder in folders.items() if (folder / "sd.npy").exists()},
+        {name: _status(folder / "maps.npy") for name, folder in folders.items()},
+    )
+
+
+def predicted_classes(samples: Samples, classifier: Classifier, rows: np.ndarray, batch: int) -> np.ndarray:
+    """The first argmax on each unperturbed image."""
+    with torch.inference_mode():
+        parts = [
+            classifier.module(samples.images(part).to(classifier.device)).argmax(1).cpu()
+            for part in np.array_split(rows, -(-len(rows) // batch))
+        ]
+    return torch.cat(parts).numpy()
+
+
+def targets_of(
+    samples: Samples, classes: Sequence[str], rows: np.ndarray, predicted: np.ndarray, target: str
+) -> np.ndarray:
+    """The explained class of each image: the predicted one, the true one, or one class by name."""
+    if target == "predicted":
+        return predicted
+    if target == "true":
+        return samples.table["label"].iloc[rows].to_numpy(dtype=np.int64)
+    if target not in classes:
+        raise HeatproofError(
+            fault(
+                "target",
+                "neither 'predicted', 'true' nor a class",
+                got=target,
+                choices=("predicted", "true", *classes),
+            )
+        )
+    return np.full(len(rows), classes.index(target), dtype=np.int64)
+
+
+def identity_of(method: Method, images: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a method's maps: the key of its entry in the store."""
+    return {**images, "method": method.identity()}
+
+
+def _explain_missing(
+    samples: Samples,
+    classifier: Classifier,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    methods: Sequence[Method],
+    images: Mapping[str, Any],
+    settings: ExplainSettings,
+    protocol: str,
+    store: Store,
+    progress: bool,
+) -> dict[str, Path]:
+    scratch = store.scratch("maps-blocks", {**images, "methods": [method.identity() for method in methods]})
+    scratch.mkdir(parents=True, exist_ok=True)
+    blocks = blocks_of(len(rows))
+    with tqdm(total=len(rows), desc="explain", unit="image", disable=None if progress else True) as bar:
+        for number, block in enumerate(blocks):
+            path = scratch / f"block_{number:05d}.safetensors"
+            if not path.exists():
+                _explain_block(
+                    samples, classifier, rows[block], targets[block], methods, images, settings, protocol, path
+                )
+            bar.update(len(block))
+    parts = [load_file(scratch / f"block_{number:05d}.safetensors") for number in range(len(blocks))]
+    folders = {}
+    for place, method in enumerate(methods):
+
+        def write(folder: Path, place: int = place) -> None:
+            for kind in ("maps", "sd"):
+                key = f"{kind}/{place}"
+                if key in parts[0]:
+                    np.save(folder / f"{kind}.npy", np.concatenate([part[key].numpy() for part in parts]))
+
+        folders[str(method.name)] = store.get_or_make(
+            "maps", identity_of(method, images), write, what=f"maps of {method.name}"
+        )
+    shutil.rmtree(scratch, ignore_errors=True)
+    return folders
+
+
+def _explain_block(
+    samples: Samples,
+    classifier: Classifier,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    methods: Sequence[Method],
+    images: Mapping[str, Any],
+    settings: ExplainSettings,
+    protocol: str,
+    path: Path,
+) -> None:
+    parts: dict[str, list[torch.Tensor]] = {}
+    for chunk in np.array_split(np.arange(len(rows)), -(-len(rows) // settings.batch)):
+        batch = maps_of.explain_batch(
+            classifier,
+            samples.images(rows[chunk]).to(classifier.device),
+            torch.as_tensor(targets[chunk], device=classifier.device),
+            methods,
+            ids=[str(image) for image in samples.table["image"].iloc[rows[chunk]]],
+            seed=settings.seed,
+            protocol=protocol,
+        )
+        for place, method in enumerate(methods):
+            made = batch[str(method.name)]
+            parts.setdefault(f"maps/{place}", []).append(made.maps.cpu())
+            if made.sd is not None:
+                parts.setdefault(f"sd/{place}", []).append(made.sd.cpu())
+    temporary = path.with_suffix(".part")
+    save_file({key: torch.cat(tensors).contiguous() for key, tensors in parts.items()}, temporary)
+    temporary.replace(path)
+
+
+def _blurred(
+    method: Method, by_name: Mapping[str, Method], folders: Mapping[str, Path], images: Mapping[str, Any], store: Store
+) -> tuple[Method, Path]:
+    """The single view blurred until it is as smooth as the fusion that it controls; its sd stands in the record."""
+    assert method.control_of is not None
+    fused = by_name[method.control_of]
+    single = str(fused.name.single())
+    if single not in folders:
+        raise AssertionError(f"{method.name} needs the maps of {single}")
+    identity = {**identity_of(method, images), "fused": fused.identity()}
+    source = torch.from_numpy(np.load(folders[single] / "maps.npy", mmap_mode="r")[:])
+
+    def write(folder: Path) -> None:
+        wanted = torch.from_numpy(np.load(folders[method.control_of or ""] / "maps.npy", mmap_mode="r")[:MATCHED])
+        sd = matched_blur_px(source[:MATCHED], wanted)
+        np.save(folder / "maps.npy", gaussian_blur(source, sd).numpy())
+        np.save(folder / "blur_px.npy", np.array(sd))
+
+    folder = store.get_or_make("maps", identity, write, what=f"maps of {method.name}")
+    blur_px = float(np.load(folder / "blur_px.npy"))
+    return Method(**{**vars(method), "blur_px": blur_px}), folder
+
+
+def _status(path: Path) -> tuple[str, ...]:
+    maps = np.load(path, mmap_mode="r")
+    found: list[str] = []
+    for part in blocks_of(len(maps)):
+        found += values.status_of(torch.from_numpy(np.array(maps[part])))
+    return tuple(found)
