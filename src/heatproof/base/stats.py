@@ -1,0 +1,349 @@
+"""Means with intervals, paired comparisons and corrections for many of them.
+
+Conventions: values lie along the first axis (images), columns are independent tables of the same images; NaN is an
+undefined value and leaves its own column alone. A *unit* is what is drawn and flipped as a whole: a group (patient)
+where `groups` names one, else the image itself. Everything is seeded and depends on nothing but its arguments.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LEVEL = 0.95
+RESAMPLES = 10_000
+# Below this many units bootstrap-t divides by spreads of two or three values and its ends run away.
+SMALL = 6
+# From this many units on BCa is as good as bootstrap-t and respects the range of the values.
+LARGE = 100
+# Up to this many units all sign flips are enumerated.
+EXACT = 12
+# Rows of a resampling matrix at a time: bounds memory, not results.
+_CELLS = 10_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A mean over `n` images with its 95 % interval; `sd` (ddof 1) and `median` describe the values.
+
+    `kind` says how the interval was made: "bootstrap-t", "bca", "wilson", "student-t" (fewer than 6 units), "constant"
+    (all values equal, the interval is that value: it says nothing of other images) or "none" (fewer than two units, both
+    ends NaN).
+    """
+
+    mean: float
+    lo: float
+    hi: float
+    n: int
+    sd: float
+    median: float
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A paired comparison a - b over the `n` images where both are defined.
+
+    `p`: two-sided sign-flip permutation test; `p_wilcoxon`, `d_z` (mean / sd) and `rank_biserial` are taken over
+    units, zeros dropped in the two that rank. NaN where undefined.
+    """
+
+    difference: float
+    lo: float
+    hi: float
+    p: float
+    p_wilcoxon: float
+    d_z: float
+    rank_biserial: float
+    n: int
+
+
+def interval(
+    values: Array, *, groups: Sequence[object] | None = None, seed: int, binary: bool = False, resamples: int = RESAMPLES
+) -> Interval:
+    """Mean, spread and 95 % interval of one column; see `intervals`."""
+    column = np.asarray(values, dtype=np.float64)[:, None]
+    return intervals(column, groups=groups, seed=seed, binary=binary, resamples=resamples)[0]
+
+
+def intervals(
+    values: Array, *, groups: Sequence[object] | None = None, seed: int, binary: bool = False, resamples: int = RESAMPLES
+) -> list[Interval]:
+    """Mean, spread and 95 % interval of every column of `values` (images, columns).
+
+    Fewer than 100 units: bootstrap-t, or Wilson for `binary` (0/1) values; else BCa. Groups are drawn whole and their
+    images pooled; the standard error of that ratio is the usual linearised one and the jackknife leaves groups out.
+    Wilson intervals of grouped values use the effective sample size. Equal binary values take Wilson at any n.
+
+    Source: Efron & Tibshirani 1993, chapters 12 and 14; Wilson 1927; Korn & Graubard 1998 for the effective size.
+    """
+    table = np.asarray(values, dtype=np.float64)
+    units = _units(groups, len(table))
+    result: list[Interval | None] = [None] * table.shape[1]
+    for rows, columns in _patterns(np.isfinite(table)):
+        part = table[np.ix_(rows, columns)]
+        lo, hi, kinds = _ends(part, units[rows], seed, binary, resamples)
+        n = len(rows)
+        for i, column in enumerate(columns):
+            result[column] = Interval(
+                mean=float(part[:, i].mean()) if n else np.nan,
+                lo=float(lo[i]),
+                hi=float(hi[i]),
+                n=n,
+                sd=float(part[:, i].std(ddof=1)) if n > 1 else np.nan,
+                median=float(np.median(part[:, i])) if n else np.nan,
+                kind=kinds[i],
+            )
+    return [found for found in result if found is not None]
+
+
+def compare(
+    a: Array, b: Array, *, groups: Sequence[object] | None = None, seed: int, resamples: int = RESAMPLES
+) -> Comparison:
+    """The paired comparison of two columns; see `comparisons`."""
+    first, second = (np.asarray(v, dtype=np.float64)[:, None] for v in (a, b))
+    return comparisons(first, second, groups=groups, seed=seed, resamples=resamples)[0]
+
+
+def comparisons(
+    a: Array, b: Array, *, groups: Sequence[object] | None = None, seed: int, resamples: int = RESAMPLES
+) -> list[Comparison]:
+    """Paired comparisons of the columns of `a` with those of `b`, on the images where both are defined.
+
+    p = (1 + hits) / (1 + resamples) over random sign flips of the units' summed differences, all flips enumerated up to
+    12 units (then p = hits / flips, the unflipped one among them). The interval of the mean difference is that of
+    `intervals`. Undefined (NaN) without a common image.
+    """
+    with np.errstate(invalid="ignore"):  # inf - inf is an undefined value like any other
+        differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+    units = _units(groups, len(differences))
+    means = intervals(differences, groups=groups, seed=seed)
+    result: list[Comparison | None] = [None] * differences.shape[1]
+    for rows, columns in _patterns(np.isfinite(differences)):
+        sums, sizes = _sums(differences[np.ix_(rows, columns)], units[rows])
+        p = _sign_flip(sums, seed, resamples)
+        for i, column in enumerate(columns):
+            wilcoxon, biserial = _ranked(sums[:, i] / sizes)
+            found = means[column]
+            result[column] = Comparison(
+                difference=found.mean,
+                lo=found.lo,
+                hi=found.hi,
+                p=float(p[i]),
+                p_wilcoxon=wilcoxon,
+                d_z=_d_z(sums[:, i] / sizes),
+                rank_biserial=biserial,
+                n=len(rows),
+            )
+    return [found for found in result if found is not None]
+
+
+def holm(p: Array) -> Array:
+    """p values adjusted for their number by Holm's step-down rule; NaN stays NaN and is not counted.
+
+    Source: Holm 1979.
+
+    >>> holm(np.array([0.01, 0.04, 0.03])).round(2).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    given = np.asarray(p, dtype=np.float64)
+    adjusted = np.full_like(given, np.nan)
+    known = np.flatnonzero(~np.isnan(given))
+    order = known[np.argsort(given[known], kind="stable")]
+    steps = given[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def wilson(share: float, n: float) -> tuple[float, float]:
+    """95 % interval of a share seen in n draws.
+
+    >>> [round(end, 3) for end in wilson(0.0, 10)]
+    [0.0, 0.278]
+    """
+    z = _quantile_of_normal((1 + LEVEL) / 2)
+    middle = (share + z * z / (2 * n)) / (1 + z * z / n)
+    half = z / (1 + z * z / n) * np.sqrt(share * (1 - share) / n + z * z / (4 * n * n))
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def resample(matrix: Array, seed: int, resamples: int) -> Array:
+    """Column sums over units drawn with replacement: (units, columns) -> (resamples, columns).
+
+    The draws depend on the number of units and the seed alone, so all columns see the same ones.
+    """
+    units = len(matrix)
+    rng = np.random.default_rng((seed, units))
+    blocks = []
+    for size in _blocks(resamples, units):
+        drawn = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
+        counts = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
+        blocks.append(counts.astype(np.float64) @ matrix)
+    return np.concatenate(blocks)
+
+
+def _units(groups: Sequence[object] | None, n: int) -> NDArray[np.int64]:
+    """Number of the unit of each image; an image whose group is unknown (None, NaN) is its own."""
+    if groups is None:
+        return np.arange(n)
+    keys = [("image", i) if group is None or group != group else ("group", group) for i, group in enumerate(groups)]
+    numbers = {key: number for number, key in enumerate(dict.fromkeys(keys))}
+    return np.array([numbers[key] for key in keys], dtype=np.int64)
+
+
+def _patterns(defined: NDArray[np.bool_]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """Rows and columns of each group of columns that are defined on the same images."""
+    found: dict[bytes, list[int]] = {}
+    for column in range(defined.shape[1]):
+        found.setdefault(np.packbits(defined[:, column]).tobytes(), []).append(column)
+    for columns in found.values():
+        yield np.flatnonzero(defined[:, columns[0]]), np.array(columns)
+
+
+def _sums(values: Array, units: NDArray[np.int64]) -> tuple[Array, Array]:
+    """Sum of the values (units, columns) and number of images (units,) per unit."""
+    numbers, index = np.unique(units, return_inverse=True)
+    if len(numbers) == len(units):
+        return values, np.ones(len(units))
+    sums = np.zeros((len(numbers), values.shape[1]))
+    np.add.at(sums, index, values)
+    return sums, np.bincount(index).astype(np.float64)
+
+
+def _blocks(rows: int, columns: int) -> Iterator[int]:
+    step = max(1, _CELLS // max(1, columns))
+    for start in range(0, rows, step):
+        yield min(step, rows - start)
+
+
+def _ends(
+    values: Array, units: NDArray[np.int64], seed: int, binary: bool, resamples: int
+) -> tuple[Array, Array, list[str]]:
+    """Ends of the intervals of columns defined on the same images, and how each was made."""
+    sums, sizes = _sums(values, units)
+    columns = values.shape[1]
+    lo, hi, kinds = np.full(columns, np.nan), np.full(columns, np.nan), ["none"] * columns
+    if len(sums) < 2:
+        return lo, hi, kinds
+    means = values.mean(axis=0)
+    constant = np.ptp(values, axis=0) == 0
+    for i in np.flatnonzero(constant):
+        lo[i] = hi[i] = means[i]
+        kinds[i] = "constant"
+    residuals = sums - means * sizes[:, None]
+    errors = np.sqrt(len(sums) / (len(sums) - 1) * np.square(residuals).sum(axis=0)) / sizes.sum()
+    if binary and (len(sums) < LARGE or constant.any()):
+        for i in range(columns) if len(sums) < LARGE else np.flatnonzero(constant):
+            lo[i], hi[i] = wilson(means[i], _effective_size(means[i], errors[i], len(values), len(sums)))
+            kinds[i] = "wilson"
+    rest = np.array([i for i, kind in enumerate(kinds) if kind == "none"], dtype=np.int64)
+    if len(rest) == 0:
+        return lo, hi, kinds
+    make = _student if len(sums) < SMALL else _bootstrap_t if len(sums) < LARGE else _bca
+    low, high = make(residuals[:, rest], sizes, errors[rest], seed, resamples)
+    lo[rest], hi[rest] = means[rest] + low, means[rest] + high
+    for i in rest:
+        kinds[i] = {_student: "student-t", _bootstrap_t: "bootstrap-t", _bca: "bca"}[make]
+    return lo, hi, kinds
+
+
+def _effective_size(share: float, error: float, n: int, units: int) -> float:
+    """Independent draws that carry as much as n grouped ones: at most n; the number of units where all are equal."""
+    if units == n:
+        return n
+    return min(n, share * (1 - share) / error**2) if error > 0 else units
+
+
+def _student(residuals: Array, sizes: Array, errors: Array, seed: int, resamples: int) -> tuple[Array, Array]:
+    from scipy.stats import t
+
+    half = t.ppf((1 + LEVEL) / 2, len(residuals) - 1) * errors
+    return -half, half
+
+
+def _bootstrap_t(residuals: Array, sizes: Array, errors: Array, seed: int, resamples: int) -> tuple[Array, Array]:
+    """Ends relative to the mean. A resample without spread takes the smallest spread that any resample shows: dropping
+    it would be blind to rare values, and a spread of 0 would put an end at infinity."""
+    columns, units = residuals.shape[1], len(residuals)
+    weight = sizes[:, None]
+    parts = resample(np.hstack([residuals, residuals**2, residuals * weight, weight, weight**2]), seed, resamples)
+    first, second, mixed = (parts[:, i * columns : (i + 1) * columns] for i in range(3))
+    images, squares = parts[:, -2:-1], parts[:, -1:]
+    moved = first / images
+    spread = second - 2 * moved * mixed + moved**2 * squares
+    spread[spread <= 1e-9 * second] = np.nan
+    with np.errstate(all="ignore"):
+        scale = np.sqrt(units / (units - 1) * spread) / images
+        smallest = np.fmin.reduce(scale, axis=0)
+        t = moved / np.where(np.isnan(scale), smallest, scale)
+    upper, lower = np.quantile(t, [(1 + LEVEL) / 2, (1 - LEVEL) / 2], axis=0)
+    return -upper * errors, -lower * errors
+
+
+def _bca(residuals: Array, sizes: Array, errors: Array, seed: int, resamples: int) -> tuple[Array, Array]:
+    """Ends relative to the mean; ties with the mean count half, quantiles are linear."""
+    from scipy.special import ndtr, ndtri
+
+    units, images = len(residuals), sizes.sum()
+    parts = resample(np.hstack([residuals, sizes[:, None]]), seed, resamples)
+    moved = parts[:, :-1] / parts[:, -1:]
+    moved[np.abs(moved) < 1e-12 * np.abs(residuals).max(axis=0)] = 0
+    bias = ndtri(((moved < 0).mean(axis=0) + (moved <= 0).mean(axis=0)) / 2)
+    left_out = -residuals / (images - sizes)[:, None]
+    influence = (units - 1) * (left_out.mean(axis=0) - left_out)
+    acceleration = (influence**3).sum(axis=0) / (6 * (influence**2).sum(axis=0) ** 1.5)
+    ends = []
+    for tail in ((1 - LEVEL) / 2, (1 + LEVEL) / 2):
+        z = bias + ndtri(tail)
+        at = ndtr(bias + z / (1 - acceleration * z))
+        ends.append(np.array([np.quantile(moved[:, i], at[i]) for i in range(residuals.shape[1])]))
+    return ends[0], ends[1]
+
+
+def _sign_flip(sums: Array, seed: int, resamples: int) -> Array:
+    """Two-sided p of the summed differences (units, columns) under flips of the units' signs."""
+    units = len(sums)
+    if units == 0:
+        return np.full(sums.shape[1], np.nan)
+    # Flips that undo each other give the observed sum again up to rounding: they are hits.
+    bar = np.abs(sums.sum(axis=0)) - 1e-10 * np.abs(sums).sum(axis=0)
+    if units <= EXACT:
+        signs = 1.0 - 2.0 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)
+        return np.asarray((np.abs(signs @ sums) >= bar).mean(axis=0))
+    rng = np.random.default_rng((seed, units, 1))
+    hits = np.zeros(sums.shape[1])
+    for size in _blocks(resamples, max(units, sums.shape[1])):
+        bits = np.unpackbits(np.frombuffer(rng.bytes(size * ((units + 7) // 8)), dtype=np.uint8).reshape(size, -1), axis=1)
+        signs = 1.0 - 2.0 * bits[:, :units]
+        hits += (np.abs(signs @ sums) >= bar).sum(axis=0)
+    return np.asarray((1 + hits) / (1 + resamples))
+
+
+def _ranked(differences: Array) -> tuple[float, float]:
+    """Wilcoxon's signed-rank p and the matched-pairs rank-biserial r, zeros dropped."""
+    from scipy.stats import rankdata, wilcoxon
+
+    moved = differences[differences != 0]
+    if len(moved) == 0:
+        return (np.nan, np.nan) if len(differences) == 0 else (1.0, 0.0)
+    ranks = rankdata(np.abs(moved))
+    biserial = float((ranks * np.sign(moved)).sum() / ranks.sum())
+    ties = len(np.unique(ranks)) < len(ranks)
+    method = "approx" if ties or len(moved) > 50 else "exact"
+    return float(wilcoxon(moved, method=method).pvalue), biserial
+
+
+def _d_z(differences: Array) -> float:
+    spread = differences.std(ddof=1) if len(differences) > 1 else 0.0
+    return float(differences.mean() / spread) if spread > 0 else np.nan
+
+
+def _quantile_of_normal(share: float) -> float:
+    from statistics import NormalDist
+
+    return NormalDist().inv_cdf(share)
