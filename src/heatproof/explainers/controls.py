@@ -1,0 +1,52 @@
+"""Maps that know nothing of the model: what every explainer must beat."""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from heatproof.base.fields import uniform
+from heatproof.base.records import Classifier
+from heatproof.base.registry import choice
+
+# ITU-R BT.601 luma: how bright a colour looks.
+LUMA = (0.299, 0.587, 0.114)
+SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
+
+
+@choice(control=True, stochastic=True, source="Gomez 2022, arXiv 2208.06175: a map without information")
+def random(
+    classifier: Classifier,
+    images: Float[Tensor, "b c h w"],
+    targets: Int64[Tensor, " b"],
+    *,
+    seeds: Int64[Tensor, " b"],
+    grid: int,
+) -> Float[Tensor, "b grid grid"]:
+    """Uniform noise in [0, 1) on a grid as coarse as a CAM's, drawn anew for each image and rerun."""
+    return uniform(seeds.to(images.device), (grid, grid))
+
+
+@choice(control=True, constant=True, source="Bylinskii 2019, arXiv 1604.03605: the centre prior")
+def centre(
+    classifier: Classifier, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"], *, sd: float
+) -> Float[Tensor, "b h w"]:
+    """A Gaussian about the image's centre, 1 at its peak; `sd` as a fraction of the width."""
+    b, _, h, w = images.shape
+    y = torch.arange(h, device=images.device) - (h - 1) / 2
+    x = torch.arange(w, device=images.device) - (w - 1) / 2
+    squared = y[:, None] ** 2 + x[None] ** 2
+    return torch.exp(-squared / (2 * (sd * w) ** 2)).expand(b, h, w).clone()
+
+
+@choice(control=True, source="Adebayo 2018, arXiv 1810.03292: the edge detector as a control")
+def edge(
+    classifier: Classifier, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"]
+) -> Float[Tensor, "b h w"]:
+    """Sobel magnitude of the grey image, border repeated: edges, whatever the model sees."""
+    c = images.shape[1]
+    weights = images.new_tensor(LUMA if c == 3 else [1 / c] * c)
+    grey = (images * weights[:, None, None]).sum(1, keepdim=True)
+    kernel = images.new_tensor(SOBEL)
+    both = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
+    return both.square().sum(1).sqrt()

@@ -1,0 +1,67 @@
+"""Class activation maps weighted by gradients, at the layer's own resolution.
+
+Conventions: `maps` (b, h, w) raw: no scaling, no enlarging. A map is identically zero where no gradient reaches the
+layer; its status says so later.
+"""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+
+from heatproof.base.hooks import activations_and_gradients, target_layer
+from heatproof.base.records import Classifier
+from heatproof.base.registry import choice
+
+
+@choice(needs=("layer", "gradient"), source="Selvaraju 2017, arXiv 1610.02391, Eq. 1-2")
+def gradcam(
+    classifier: Classifier,
+    images: Float[Tensor, "b c h w"],
+    targets: Int64[Tensor, " b"],
+    *,
+    layer: str | None = None,
+    relu: bool,
+) -> Float[Tensor, "b u v"]:
+    """Grad-CAM: the layer's channels weighted by the spatial means of the target logit's gradient, summed.
+
+    `relu`: keep only evidence for the class, as in the paper; without it the map is signed.
+
+    Source: Selvaraju 2017, Eq. 1-2.
+    """
+    acts, grads = activations_and_gradients(classifier, images, targets, target_layer(classifier, layer))
+    return _combine(acts, grads.mean((2, 3)), relu)
+
+
+@choice(needs=("layer", "gradient"), source="Chattopadhay 2018, arXiv 1710.11063, Eq. 9-19")
+def gradcam_plus_plus(
+    classifier: Classifier,
+    images: Float[Tensor, "b c h w"],
+    targets: Int64[Tensor, " b"],
+    *,
+    layer: str | None = None,
+    relu: bool,
+    normalize_alpha: bool,
+    epsilon: float,
+) -> Float[Tensor, "b u v"]:
+    """Grad-CAM++: channel weights are sums of the positive gradients, each pixel weighted by its alpha.
+
+    `alpha = g^2 / (2 g^2 + g^3 sum(A) + epsilon)`, 0 where g = 0: the closed form for the score exp(logit).
+    `normalize_alpha`: alphas of a channel sum to 1, as the paper demands in words and tf-keras-vis does.
+    `epsilon` keeps the denominator from 0; at 1e-6 pixels with |g| below 1e-3 weigh less than the paper's formula says
+    (pytorch-grad-cam does so), 0 is the formula itself.
+
+    Source: Chattopadhay 2018, Eq. 9-19.
+    """
+    acts, grads = activations_and_gradients(classifier, images, targets, target_layer(classifier, layer))
+    squared = grads**2
+    denominator = 2 * squared + squared * grads * acts.sum((2, 3), keepdim=True) + epsilon
+    alpha = squared / torch.where(denominator == 0, torch.ones_like(denominator), denominator)
+    if normalize_alpha:
+        total = alpha.sum((2, 3), keepdim=True)
+        alpha = alpha / torch.where(total == 0, torch.ones_like(total), total)
+    return _combine(acts, (grads.clamp_min(0) * alpha).sum((2, 3)), relu)
+
+
+def _combine(acts: Tensor, weights: Tensor, relu: bool) -> Tensor:
+    maps = torch.einsum("bk,bkuv->buv", weights, acts)
+    return maps.clamp_min(0) if relu else maps
