@@ -1,0 +1,81 @@
+"""Where passes run, and what makes a run repeatable."""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import numpy as np
+import torch
+
+from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.settings import Compute
+
+PRECISIONS = ("fp32", "bf16")
+
+
+def resolve(compute: Compute) -> torch.device:
+    """The device that passes run on; "auto" is the first CUDA device if there is one, else the CPU.
+
+    Raises: HeatproofError for an unknown name, for CUDA where there is none and for an unknown precision.
+    """
+    if compute.precision not in PRECISIONS:
+        raise HeatproofError(fault("precision", "unknown", got=compute.precision, choices=PRECISIONS))
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if compute.device == "auto":
+        return torch.device("cuda:0" if count else "cpu")
+    kind, _, index = compute.device.partition(":")
+    if kind not in ("cpu", "cuda") or (index and not index.isdigit()) or (kind == "cpu" and index not in ("", "0")):
+        raise HeatproofError(fault("device", "unknown", got=compute.device, choices=["auto", "cpu", "cuda", "cuda:1"]))
+    if kind == "cpu":
+        return torch.device("cpu")
+    if int(index or 0) >= count:
+        found = f"this machine has {count} CUDA device{'' if count == 1 else 's'}"
+        raise HeatproofError(fault("device", "not there", got=compute.device, hint=f"{found}; device=auto takes any."))
+    return torch.device("cuda", int(index or 0))
+
+
+def autocast(compute: Compute, device: torch.device) -> AbstractContextManager[object]:
+    """bf16 autocast where it was asked for and the device is CUDA; otherwise nothing changes."""
+    if uses_bf16(compute, device):
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def uses_bf16(compute: Compute, device: torch.device) -> bool:
+    """Whether passes run in bf16: asked for, and on CUDA (on a CPU it is slower than float32)."""
+    return compute.precision == "bf16" and device.type == "cuda"
+
+
+def seed_everything(seed: int, deterministic: bool) -> None:
+    """Seed Python, NumPy and torch (all devices); `deterministic` also refuses algorithms that vary between runs.
+
+    On CUDA an operation without a deterministic algorithm warns and runs; on the CPU runs are equal to the bit.
+    """
+    random.seed(seed)
+    np.random.seed(seed % 2**32)
+    torch.manual_seed(seed)
+    _set_deterministic(deterministic)
+
+
+@contextmanager
+def repeatable(seed: int, deterministic: bool, device: torch.device) -> Iterator[None]:
+    """torch seeded inside; outside, the random state and the choice of algorithms are as they were."""
+    before = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark = torch.backends.cudnn.benchmark
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(seed)
+        try:
+            _set_deterministic(deterministic or before)
+            yield
+        finally:
+            torch.use_deterministic_algorithms(before, warn_only=warn_only)
+            torch.backends.cudnn.benchmark = benchmark
+
+
+def _set_deterministic(deterministic: bool) -> None:
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(deterministic, warn_only=torch.cuda.is_available())

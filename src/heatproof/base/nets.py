@@ -1,0 +1,130 @@
+"""What the classifiers of this package have in common: normalisation inside, a head, two logits or more."""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from heatproof.base.layers import explanation_layers
+from heatproof.base.records import Classifier
+from heatproof.base.registry import hash_of
+from heatproof.base.weights import state_hash
+
+
+class Normalise(nn.Module):
+    """(x - mean) / std per channel, for pixels in [0, 1]; one-channel images are repeated to the channels of `mean`.
+
+    The numbers are no part of the state dict, so that files of weights keep the keys of the bare net.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k h w"]:
+        return (images.expand(-1, self.mean.shape[1], -1, -1) - self.mean) / self.std
+
+
+def normalise_inside(net: nn.Module, mean: Sequence[float], std: Sequence[float]) -> nn.Module:
+    """The same net, taking pixels in [0, 1] from now on.
+
+    A wrapper would put a prefix before every layer's name (`net.layer4`); a hook on the net itself keeps the names that
+    people know.
+    """
+    net.add_module("normalise", Normalise(mean, std))
+    net.register_forward_pre_hook(_normalise_input)
+    return net
+
+
+def _normalise_input(net: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    # Looks the module up in `net`, so that the hook of a copied net uses the copy's numbers.
+    return (net.get_submodule("normalise")(inputs[0]), *inputs[1:])
+
+
+class TwoLogits(nn.Module):
+    """A net with one logit z as one with two, (-z/2, +z/2): the same probabilities, opposite gradients.
+
+    With (0, z) every gradient of the first class would be zero.
+    """
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2"]:
+        half = self.net(images).reshape(-1, 1) / 2
+        return torch.cat([-half, half], 1)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a built net's weights come from: `pretrained` = "none", "backbone" (a fresh head) or "all"; remarks."""
+
+    pretrained: str = "none"
+    remarks: tuple[str, ...] = ()
+
+
+def set_provenance(net: nn.Module, provenance: Provenance) -> None:
+    """Note on a net where its weights come from."""
+    vars(net)["provenance"] = provenance
+
+
+def provenance_of(net: nn.Module) -> Provenance:
+    """What was noted; random weights where nothing was."""
+    noted = vars(net).get("provenance")
+    return noted if isinstance(noted, Provenance) else Provenance()
+
+
+def normalisation(module: nn.Module, channels: int) -> tuple[tuple[float, ...] | None, tuple[float, ...] | None]:
+    """Mean and standard deviation per image channel that a net normalises by, or (None, None).
+
+    For one-channel images on a three-channel net: the average of the three numbers.
+    """
+    for part in module.modules():
+        if isinstance(part, Normalise):
+            mean, std = part.mean.flatten(), part.std.flatten()
+            if channels == 1:
+                mean, std = mean.mean().view(1), std.mean().view(1)
+            return tuple(mean.tolist()), tuple(std.tolist())
+    return None, None
+
+
+def as_classifier(
+    module: nn.Module,
+    example: Float[Tensor, "n c h w"],
+    *,
+    classes: Sequence[str] | None = None,
+    train_mean: tuple[float, ...] | None = None,
+    remarks: tuple[str, ...] = (),
+) -> Classifier:
+    """Any net that gives logits, ready to be explained; a net in training mode is copied, one logit becomes two.
+
+    `example`: one image or more, on the net's device. `classes`: names, or None for "0", "1", ...
+    """
+    if module.training:
+        module = copy.deepcopy(module).eval()
+    with torch.inference_mode():
+        logits = module(example)
+    if logits.ndim == 1 or logits.shape[1] == 1:
+        module = TwoLogits(module).eval()
+    num_classes = max(2, logits.shape[1] if logits.ndim > 1 else 1)
+    channels = int(example.shape[1])
+    mean, std = normalisation(module, channels)
+    return Classifier(
+        module=module,
+        classes=tuple(classes) if classes is not None else tuple(str(i) for i in range(num_classes)),
+        layers=explanation_layers(module, example),
+        identity=hash_of({"weights": state_hash(module.state_dict()), "net": str(module)}),
+        channels=channels,
+        train_mean=train_mean,
+        norm_mean=mean,
+        norm_std=std,
+        remarks=remarks,
+    )
