@@ -1,0 +1,94 @@
+"""What of a run goes to MLflow: names of metrics, artifacts, description."""
+
+import contextlib
+import getpass
+import subprocess
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from heatproof.base.outbox import Outbox
+from heatproof.base.records import Classifier, Predictions, Report
+
+EPOCH_NAMES = {
+    "train_loss": "train/loss",
+    "train_accuracy": "train/accuracy",
+    "val_loss": "val/loss",
+    "val_accuracy": "val/accuracy",
+    "seconds": "train/seconds",
+    "lr": "train/lr",
+}
+ARTIFACTS = ("report.html", "config.yaml", "summary.json", "run.log", "tables", "figures")
+
+
+def collect(
+    folder: Path,
+    *,
+    experiment: str,
+    run_name: str,
+    params: Mapping[str, Any],
+    tags: Mapping[str, Any],
+    report: Report | None = None,
+    classifier: Classifier | None = None,
+    predictions: Predictions | None = None,
+) -> None:
+    """Write what a run has to say into its outbox; the outbox stays open (`Outbox.finish` closes it).
+
+    Metrics: `<method>/<metric>` with `_lo`, `_hi`, `_n`; `train/loss`, `val/loss`, `val/accuracy`, ... with step =
+    epoch; `test/<figure>` with `_lo`, `_hi`, `_n`; `passes/*` and `seconds/*`. Description: the verdict lines.
+    """
+    outbox = Outbox(folder)
+    words = {"mlflow.note.content": "\n\n".join(report.verdicts)} if report is not None and report.verdicts else {}
+    outbox.begin(
+        experiment, run_name, params, _origin(run_name) | {k: v for k, v in tags.items() if v is not None} | words
+    )
+    if classifier is not None:
+        for number, epoch in enumerate(classifier.history, 1):
+            values = {EPOCH_NAMES.get(k, f"train/{k}"): float(v) for k, v in epoch.items() if k != "epoch"}
+            outbox.metrics(values, step=int(epoch.get("epoch", number)))
+    if predictions is not None:
+        for name, figure in predictions.figures.items():
+            outbox.metrics(dict(_estimate(f"test/{name}", figure, value="value")))
+    if report is not None:
+        outbox.metrics(dict(_scores(report.summary)))
+    for name in ARTIFACTS:
+        if (folder / name).exists():
+            outbox.artifact(name, name if (folder / name).is_dir() else None)
+
+
+def _scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for method, metrics in summary.get("methods", {}).items():
+        for metric, figure in metrics.items():
+            yield from _estimate(f"{method}/{metric}", figure, value="mean")
+    for group in ("passes", "seconds"):
+        for name, number in summary.get(group, {}).items():
+            if isinstance(number, (int, float)):
+                yield f"{group}/{name}", float(number)
+
+
+def _estimate(name: str, figure: Mapping[str, Any], *, value: str) -> Iterator[tuple[str, float]]:
+    for key, suffix in ((value, ""), ("lo", "_lo"), ("hi", "_hi"), ("n", "_n")):
+        if key in figure:
+            number = figure[key]
+            yield name + suffix, float("nan") if number is None else float(number)
+
+
+def _origin(run_name: str) -> dict[str, str]:
+    tags = {"mlflow.source.name": f"heatproof {run_name}", "mlflow.source.type": "LOCAL"}
+    with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
+        tags["mlflow.user"] = getpass.getuser()
+    commit = git_commit(Path.cwd())
+    if commit:
+        tags["mlflow.source.git.commit"] = commit
+    return tags
+
+
+def git_commit(folder: Path) -> str | None:
+    """The commit that is checked out in a folder, or None where there is no git repository."""
+    try:
+        answer = subprocess.run(
+            ["git", "-C", str(folder), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None
