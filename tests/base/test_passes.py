@@ -1,0 +1,231 @@
+"""The engine answers like a loop over single images, runs equal requests once, and keeps undefined values apart."""
+
+import pytest
+import tiny
+import torch
+from heatproof.base import fields, fills
+from heatproof.base.passes import PARTNERS, Block, Engine
+
+
+def block(n=7, channels=1, size=16, masks=True, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.rand(n, channels, size, size, generator=generator)
+    module = tiny.Conv(channels)
+    probs = module(images).double().softmax(1).detach()
+    where = torch.zeros(n, size, size, dtype=torch.bool)
+    where[:, 3:8, 4:9] = True
+    masked = torch.full((n,), masks)
+    ids = [f"image{i}" for i in range(n)]
+    everything = torch.ones(n, dtype=torch.bool)
+    return tiny.classifier(module, channels=channels), Block(
+        images, ids, ids, probs.argmax(1), probs, where & masks, masked, everything
+    )
+
+
+def engine_for(classifier, the_block, **more):
+    module = classifier.module
+    engine = Engine(classifier, lambda images: module(images).detach(), seed=3, **more)
+    engine.start(the_block)
+    return engine
+
+
+def drop(case, fill="mean"):
+    region = case.maps > case.maps.flatten(1).median(1).values[:, None, None]
+    without, kept = yield (case.without(region, fill), case.only(region, fill))
+    hit, logit = yield (case.without(region, fill, "hit"), case.without(region, fill, "logit"))
+    return {"drop": case.p - without, "kept": kept, "hit": hit, "logit": logit}
+
+
+DROP = {"columns": ("drop", "kept", "hit", "logit"), "needs": ("order",)}
+
+
+def one_by_one(classifier, the_block, maps, fill):
+    """The slow twin: one image, one region, one forward pass at a time."""
+    rows = []
+    for i, image in enumerate(the_block.images):
+        region = maps[i] > maps[i].flatten().median()
+        seeds = torch.tensor([fields.image_seed(3, the_block.ids[i], f"fill:{fill}")])
+        mean = torch.tensor(classifier.train_mean)
+        target = the_block.targets[i]
+        values = []
+        for filled in (region, ~region):
+            logits = classifier.module(fills.fill(fill, image[None], filled[None], seeds, mean=mean))[0].double()
+            values.append((logits.softmax(0)[target], float(logits.argmax() == target), logits[target]))
+        rows.append((the_block.p[i] - values[0][0], values[1][0], values[0][1], values[0][2]))
+    return torch.tensor(rows, dtype=torch.float64).T
+
+
+@pytest.mark.parametrize("fill", ["mean", "black", "noise", "road"])
+@pytest.mark.parametrize("batch", [1, 3, 32])
+def test_answers_are_those_of_single_images(fill, batch):
+    classifier, the_block = block(channels=3)
+    engine = engine_for(classifier, the_block, batch=batch)
+    maps = torch.rand(7, 16, 16, generator=torch.Generator().manual_seed(1))
+    case = engine.case(tiny.method(), maps)
+    task = engine.task(case, tiny.metric(drop, settings={"fill": fill}, **DROP), ["ok"] * 7)
+    (result,) = engine.run([task])
+    expected = one_by_one(classifier, the_block, maps, fill)
+    for name, column in zip(DROP["columns"], expected, strict=True):
+        torch.testing.assert_close(result.columns[name], column, atol=1e-5, rtol=0)
+    assert result.status == ["ok"] * 7
+
+
+def test_equal_requests_of_methods_and_metrics_are_run_once():
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block)
+    maps = torch.rand(7, 16, 16)
+    tasks = [
+        engine.task(engine.case(tiny.method(name=name), maps), tiny.metric(drop, label, **DROP), ["ok"] * 7)
+        for name in ("a", "b")
+        for label in ("one", "two")
+    ]
+    results = engine.run(tasks)
+    assert engine.passes.used == 2 * 7  # removed and kept, once for each image
+    assert engine.passes.requested == 4 * 4 * 7
+    for result in results[1:]:
+        for name in DROP["columns"]:
+            assert torch.equal(result.columns[name], results[0].columns[name])
+
+
+def test_a_bad_image_is_undefined_with_its_reason_and_touches_no_other():
+    classifier, the_block = block()
+    maps = torch.rand(7, 16, 16)
+    broken = maps.clone()
+    broken[2] = torch.nan
+    broken[4] = 1.0
+    status = ["ok", "ok", "nonfinite", "ok", "constant", "ok", "ok"]
+    results = []
+    for these, states in ((maps, ["ok"] * 7), (broken, status)):
+        engine = engine_for(classifier, the_block)
+        task = engine.task(engine.case(tiny.method(), these), tiny.metric(drop, **DROP), states)
+        results += engine.run([task])
+    clean, hurt = results
+    assert hurt.status == [s if s == "ok" else f"undefined:{s}" for s in status]
+    good = torch.tensor([s == "ok" for s in status])
+    assert torch.equal(hurt.columns["drop"][good], clean.columns["drop"][good])
+    assert torch.isnan(hurt.columns["drop"][~good]).all()
+    assert engine.passes.used == 2 * 5
+
+
+def covered(case):
+    return {"covered": (case.masks & (case.maps > 0.5)).flatten(1).sum(1).double()}
+
+
+def test_a_metric_that_needs_masks_is_undefined_without():
+    classifier, the_block = block(masks=False)
+    engine = engine_for(classifier, the_block)
+    task = engine.task(
+        engine.case(tiny.method(), torch.rand(7, 16, 16)), tiny.metric(covered, needs=("mask",)), ["ok"] * 7
+    )
+    (result,) = engine.run([task])
+    assert result.status == ["undefined:no_mask"] * 7
+    assert torch.isnan(result.columns["covered"]).all()
+
+
+def likeness(case, view=None):
+    request = case.rerun(view=view) if view else case.rerun(noise=0, std=0.05)
+    (again,) = yield (request,)
+    gap = (again.maps - again.reference).abs() * again.valid
+    case.undefine(gap.flatten(1).amax(1) > 100, "far")
+    return {"likeness": -gap.flatten(1).amax(1).double()}
+
+
+@pytest.mark.parametrize("view", ["rerun_shift", "rerun_rotate", "rerun_magnify"])
+def test_an_equivariant_method_equals_its_reference_on_every_view(view):
+    classifier, the_block = block(size=24)
+    engine = engine_for(classifier, the_block, batch=3)
+    maps = the_block.images.mean(1)
+    choice = tiny.metric(likeness, reruns=("view",), settings={"view": view})
+    (result,) = engine.run([engine.task(engine.case(tiny.method(), maps), choice, ["ok"] * 7)])
+    assert result.columns["likeness"].min() > -1e-5
+
+
+def test_noise_is_the_same_for_all_methods_and_batches():
+    classifier, the_block = block()
+    found = []
+    for batch in (1, 32):
+        engine = engine_for(classifier, the_block, batch=batch)
+        choice = tiny.metric(likeness, reruns=("noise",))
+        maps = the_block.images.mean(1)
+        tasks = [engine.task(engine.case(tiny.method(name=name), maps), choice, ["ok"] * 7) for name in ("a", "b")]
+        found += engine.run(tasks)
+    expected = (
+        -(
+            0.05
+            * fields.normal(
+                torch.tensor([fields.image_seed(3, image, "noise0") for image in the_block.ids]), (1, 16, 16)
+            )
+        )
+        .abs()
+        .flatten(1)
+        .amax(1)
+        .double()
+    )
+    for result in found:
+        torch.testing.assert_close(result.columns["likeness"], expected, atol=1e-6, rtol=0)
+
+
+def test_the_floor_takes_reruns_from_other_images():
+    def always_same(classifier, images, targets):
+        return torch.linspace(0, 1, 256).view(1, 16, 16).expand(len(images), -1, -1).clone()
+
+    classifier, the_block = block()
+    choice = tiny.metric(likeness, reruns=("noise",), floor=True)
+    for function, equal in ((always_same, True), (tiny.brightness, False)):
+        engine = engine_for(classifier, the_block)
+        maps = function(classifier, the_block.images, the_block.targets)
+        case = engine.case(tiny.method(function), maps)
+        own, floor = engine.run(
+            [engine.task(case, choice, ["ok"] * 7), engine.task(case, choice, ["ok"] * 7, floor=True)]
+        )
+        assert torch.equal(own.columns["likeness"], floor.columns["likeness"]) is equal
+
+
+def test_the_floor_needs_enough_images_of_other_groups():
+    classifier, the_block = block(n=PARTNERS)
+    engine = engine_for(classifier, the_block)
+    choice = tiny.metric(likeness, reruns=("noise",), floor=True)
+    case = engine.case(tiny.method(), the_block.images.mean(1))
+    (floor,) = engine.run([engine.task(case, choice, ["ok"] * PARTNERS, floor=True)])
+    assert floor.status == ["undefined:few_images"] * PARTNERS
+
+
+def test_a_rerun_that_is_not_ok_makes_the_metric_undefined():
+    def dies_on_noise(classifier, images, targets):
+        maps = images.mean(1)
+        maps[1] = 0.25
+        return maps
+
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block)
+    case = engine.case(tiny.method(dies_on_noise), the_block.images.mean(1))
+    (result,) = engine.run([engine.task(case, tiny.metric(likeness, reruns=("noise",)), ["ok"] * 7)])
+    assert result.status[1] == "undefined:rerun"
+    assert result.status.count("ok") == 6
+
+
+def test_out_of_memory_halves_the_batch_and_loses_nothing():
+    classifier, the_block = block()
+    sizes = []
+
+    def small_device(images):
+        sizes.append(len(images))
+        if len(images) > 2:
+            raise torch.OutOfMemoryError("no room")
+        return classifier.module(images).detach()
+
+    maps = torch.rand(7, 16, 16)
+    results = []
+    for twin in (small_device, lambda images: classifier.module(images).detach()):
+        engine = Engine(classifier, twin, seed=3, batch=8)
+        engine.start(the_block)
+        results += engine.run([engine.task(engine.case(tiny.method(), maps), tiny.metric(drop, **DROP), ["ok"] * 7)])
+    assert sizes[:3] == [8, 4, 2]
+    torch.testing.assert_close(results[0].columns["drop"], results[1].columns["drop"], atol=1e-6, rtol=0)
+
+
+def test_absolute_sign_ranks_by_magnitude():
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block, sign="absolute")
+    maps = torch.randn(7, 16, 16)
+    assert torch.equal(engine.case(tiny.method(), maps).maps, maps.abs())
