@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch import Tensor, nn
+
 from heatproof.base.names import parse
 from heatproof.base.records import Classifier, Method, MetricChoice
-from torch import Tensor, nn
 
 
 class Linear(nn.Module):

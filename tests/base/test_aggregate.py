@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+
 from heatproof.base.aggregate import masked_mean, masked_median, scaled, spread
 
 

@@ -2,6 +2,7 @@
 
 import scipy.ndimage
 import torch
+
 from heatproof.base.altered import correlation_length, gaussian_blur, matched_blur_px, shift, shift_offsets
 
 

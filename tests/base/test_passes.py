@@ -3,6 +3,7 @@
 import pytest
 import tiny
 import torch
+
 from heatproof.base import fields, fills
 from heatproof.base.passes import PARTNERS, Block, Engine
 
