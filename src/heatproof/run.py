@@ -1,0 +1,101 @@
+"""One run: images -> classifier -> maps -> numbers -> report, each stage handing a small record to the next."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from heatproof.base.outbox import recorded
+from heatproof.base.records import Report
+from heatproof.base.store import Store
+
+if TYPE_CHECKING:
+    from heatproof.plan import Plan
+
+STAGES = ("plan", "load", "train", "predict", "explain", "measure", "report")
+
+
+def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool = True) -> Report:
+    """Carry out a plan up to its stage, write the results folder and fill its outbox; returns the report.
+
+    What earlier runs stored is used again, so a run that was stopped goes on where it was.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with recorded(folder, parent=parent, **plan.tracked()):
+        return _stages(plan, folder, progress)
+
+
+def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
+    from heatproof import explain, load, measure, predict, report, track, train
+
+    store, clock = Store(), Clock()
+    with clock("load"):
+        samples = load.load(plan.dataset, plan.load, store)
+    if plan.stage == "load":
+        return stopped(folder, "load", f"{len(samples.table)} images", samples.remarks)
+    with clock("train"):
+        classifier = train.train(samples, plan.model, plan.train, plan.compute, store, progress=progress)
+    if plan.stage == "train":
+        return stopped(folder, "train", f"best epoch {classifier.best_epoch}", classifier.remarks)
+    with clock("predict"):
+        predictions = predict.predict(samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute)
+    if plan.stage == "predict":
+        return stopped(folder, "predict", f"{len(predictions.table)} predictions", classifier.remarks)
+    with clock("explain"):
+        maps = explain.explain(
+            samples, classifier, predictions, plan.methods, plan.explain,
+            protocol=plan.measure.protocol, store=store, progress=progress,
+        )  # fmt: skip
+    if plan.stage == "explain":
+        return stopped(folder, "explain", f"{len(maps.rows)} images x {len(maps.files)} methods", ())
+    with clock("measure"):
+        scores = measure.measure(
+            samples, classifier, maps, plan.metrics, plan.measure, plan.eval,
+            store=store, batch=plan.explain.batch, estimate=plan.passes, progress=progress,
+        )  # fmt: skip
+    if plan.stage == "measure":
+        return stopped(folder, "measure", f"{len(scores.table)} values", ())
+    with clock("report"):
+        done = report.report(
+            folder, samples=samples, classifier=classifier, predictions=predictions, maps=maps, scores=scores,
+            facts=facts_of(plan, clock.seconds, scores.passes, [*samples.remarks, *classifier.remarks]),
+            seed=plan.seed, keep_maps=plan.report.maps, protocol=plan.measure.protocol,
+        )  # fmt: skip
+    track.collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)
+    return done
+
+
+class Clock:
+    """Seconds per stage."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[stage] = round(time.perf_counter() - start, 2)
+
+
+def stopped(folder: Path, stage: str, found: str, remarks: tuple[str, ...]) -> Report:
+    """What a run says that was asked to stop after a stage."""
+    text = f"stage={stage}: {found}; the next run goes on from here."
+    return Report(folder, {"stage": stage}, "\n".join([text, *remarks]), (), ())
+
+
+def facts_of(plan: Plan, seconds: dict[str, float], passes: Any, remarks: list[str]) -> dict[str, Any]:
+    """What the report says about the run itself."""
+    return {
+        "name": plan.name,
+        "overrides": list(plan.overrides),
+        "plan_hash": plan.hash,
+        "seconds": seconds,
+        "passes": {**passes, "minimum": passes["used"], "estimated": plan.passes},
+        "warnings": [*plan.warnings, *remarks],
+        "device": plan.compute.device,
+        "config": plan.config,
+    }
