@@ -1,4 +1,4 @@
-"""Activations and gradients of layers: one forward pass without autograd up to the lowest layer, gradient only above it.
+"""Activations and gradients of layers: forward without autograd up to the lowest layer, gradient only above it.
 
 Conventions: the score is the logit of the target class, summed over the batch (images do not meet in eval mode, so each
 gets its own gradient). A layer that is called several times counts at its last call. Activations are those that leave

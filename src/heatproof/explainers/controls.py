@@ -5,12 +5,11 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
+from heatproof.base.colour import grey
 from heatproof.base.fields import uniform
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
 
-# ITU-R BT.601 luma: how bright a colour looks.
-LUMA = (0.299, 0.587, 0.114)
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
@@ -44,9 +43,6 @@ def edge(
     classifier: Classifier, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"]
 ) -> Float[Tensor, "b h w"]:
     """Sobel magnitude of the grey image, border repeated: edges, whatever the model sees."""
-    c = images.shape[1]
-    weights = images.new_tensor(LUMA if c == 3 else [1 / c] * c)
-    grey = (images * weights[:, None, None]).sum(1, keepdim=True)
     kernel = images.new_tensor(SOBEL)
-    both = F.conv2d(F.pad(grey, (1, 1, 1, 1), mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
+    both = F.conv2d(F.pad(grey(images), (1, 1, 1, 1), mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
     return both.square().sum(1).sqrt()

@@ -1,0 +1,80 @@
+"""Views that change values and move nothing: maps made on them lie where they are.
+
+Conventions: images in [0, 1]; jitters draw their factors per image from its seed and clip to [0, 1] after each step.
+"""
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.nn import functional as F
+
+from heatproof.base.colour import grey
+from heatproof.base.fields import uniform
+from heatproof.base.registry import choice
+from heatproof.base.warps import Unwarp
+
+Images = Float[Tensor, "b c h w"]
+Seeds = Int64[Tensor, " b"]
+
+
+@choice(family="photometric")
+def gamma(images: Images, seeds: Seeds, *, gamma: float) -> tuple[Images, Unwarp]:
+    """`x ^ gamma`; values below 0 count as 0."""
+    return images.clamp_min(0) ** gamma, Unwarp()
+
+
+@choice(family="photometric", source="torchvision.transforms.ColorJitter")
+def colour_jitter(
+    images: Images, seeds: Seeds, *, brightness: float, contrast: float, saturation: float
+) -> tuple[Images, Unwarp]:
+    """Brightness, contrast and saturation each times a factor uniform in [max(0, 1 - s), 1 + s].
+
+    In this order (torchvision draws the order, too); saturation changes nothing in grey images.
+    """
+    draws = uniform(seeds.to(images.device), (3,))
+    factors = [_factor(draw, span) for draw, span in zip(draws.T, (brightness, contrast, saturation), strict=True)]
+    images = _blend(images, torch.zeros_like(images), factors[0])
+    images = _contrast(images, factors[1])
+    if images.shape[1] == 3:
+        images = _blend(images, grey(images), factors[2])
+    return images, Unwarp()
+
+
+@choice(family="photometric", source="torchvision.transforms.ColorJitter")
+def contrast_jitter(images: Images, seeds: Seeds, *, contrast: float) -> tuple[Images, Unwarp]:
+    """Contrast times a factor uniform in [max(0, 1 - contrast), 1 + contrast], about the mean grey value."""
+    return _contrast(images, _factor(uniform(seeds.to(images.device), (1,))[:, 0], contrast)), Unwarp()
+
+
+@choice(family="photometric", source="torchvision.transforms.functional.gaussian_blur")
+def gaussian_blur(images: Images, seeds: Seeds, *, kernel: int) -> tuple[Images, Unwarp]:
+    """Gaussian blur with a window of `kernel` pixels (odd) and sd 0.15 kernel + 0.35, border mirrored (dcb|abcd)."""
+    sd = 0.15 * kernel + 0.35
+    half = (kernel - 1) // 2
+    offsets = torch.arange(-half, half + 1, dtype=torch.float64)
+    window = torch.exp(-(offsets**2) / (2 * sd**2))
+    window = (window / window.sum()).to(images)
+    single = images.flatten(0, 1)[:, None]
+    single = F.conv2d(F.pad(single, (half, half, 0, 0), mode="reflect"), window.view(1, 1, 1, -1))
+    single = F.conv2d(F.pad(single, (0, 0, half, half), mode="reflect"), window.view(1, 1, -1, 1))
+    return single.view_as(images), Unwarp()
+
+
+@choice(family="photometric")
+def greyscale(images: Images, seeds: Seeds) -> tuple[Images, Unwarp]:
+    """Every channel the image's luma; grey images as they are."""
+    return (grey(images).expand_as(images).clone() if images.shape[1] == 3 else images), Unwarp()
+
+
+def _factor(draw: Float[Tensor, " b"], span: float) -> Float[Tensor, " b"]:
+    low, high = max(0.0, 1 - span), 1 + span
+    return low + (high - low) * draw
+
+
+def _contrast(images: Images, factor: Float[Tensor, " b"]) -> Images:
+    return _blend(images, grey(images).mean((1, 2, 3), keepdim=True), factor)
+
+
+def _blend(images: Images, other: Tensor, factor: Float[Tensor, " b"]) -> Images:
+    weight = factor[:, None, None, None]
+    return (weight * images + (1 - weight) * other).clamp(0, 1)
