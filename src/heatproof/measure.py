@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
@@ -80,21 +81,7 @@ def measure(
     """The long table of scores for all methods of `maps` under all metrics; shifted controls included."""
     methods = [method for method in maps.methods if method.alter != "shifted"]
     common = _common_identity(samples, classifier, maps, settings, evaluation)
-    cells = [
-        _Cell(
-            method,
-            choice,
-            {
-                **common,
-                "method": method.identity(),
-                "blur_px": method.blur_px,
-                "metric": choice.metric.identity(),
-                "protocol": choice.protocol,
-            },
-        )
-        for method in methods
-        for choice in metrics
-    ]
+    cells = _cells(methods, metrics, common)
     found: dict[int, _Found] = {}
     for place, cell in enumerate(cells):
         folder = store.find("scores", cell.identity)
@@ -118,18 +105,87 @@ def measure(
                 what=f"scores of {cell.method.name} under {cell.choice.label}",
             )
         shutil.rmtree(scratch, ignore_errors=True)
-    table = pd.concat(
-        [_rows(samples, maps, cell, found[place], settings) for place, cell in enumerate(cells)], ignore_index=True
-    )
-    empty = pd.DataFrame
+    return _scores(samples.table.iloc[maps.rows], maps, cells, found, metrics, settings, passes)
+
+
+def measure_tensors(
+    classifier: Classifier,
+    images: Float[Tensor, "n c h w"],
+    maps: Maps,
+    metrics: Sequence[MetricChoice],
+    settings: MeasureSettings,
+    *,
+    masks: Bool[Tensor, "n h w"] | None = None,
+    table: pd.DataFrame | None = None,
+    batch: int = 32,
+) -> Scores:
+    """`measure` for images and maps in memory; nothing is stored. `table`: image, group, label per image, if known."""
+    n = len(images)
+    if table is None:
+        table = pd.DataFrame({"image": [str(i) for i in range(n)], "group": None, "label": None})
+    cells = _cells([method for method in maps.methods if method.alter != "shifted"], metrics, {})
+    numbered = dict(enumerate(cells))
+    twin = Twin(classifier.module, images[:2].to(classifier.device))
+    ids = [str(image) for image in table["image"]]
+    parts, passes = [], {"used": 0, "requested": 0, "maps": 0}
+    for rows in blocks_of(n):
+        part = images[rows].to(classifier.device)
+        marked = masks[rows].bool() if masks is not None else torch.zeros(len(rows), *part.shape[-2:]).bool()
+        block = _block(
+            part,
+            marked.to(classifier.device),
+            [ids[row] for row in rows],
+            table["group"].iloc[rows],
+            maps.targets[rows],
+            np.ones(len(rows), dtype=bool),
+            twin,
+            batch,
+        )
+        engine = Engine(
+            classifier, twin, seed=settings.seed, sign=settings.sign, protocol=settings.protocol, batch=batch
+        )
+        parts.append(_measure_block(engine, block, rows, maps, numbered, settings))
+        passes = {name: passes[name] + getattr(engine.passes, name) for name in passes}
+    found = {place: _joined([part[place] for part in parts]) for place in numbered}
+    return _scores(table, maps, cells, found, metrics, settings, passes)
+
+
+def _cells(methods: Sequence[Method], metrics: Sequence[MetricChoice], common: Mapping[str, Any]) -> list[_Cell]:
+    return [
+        _Cell(
+            method,
+            choice,
+            {
+                **common,
+                "method": method.identity(),
+                "blur_px": method.blur_px,
+                "metric": choice.metric.identity(),
+                "protocol": choice.protocol,
+            },
+        )
+        for method in methods
+        for choice in metrics
+    ]
+
+
+def _scores(
+    table: pd.DataFrame,
+    maps: Maps,
+    cells: Sequence[_Cell],
+    found: Mapping[int, _Found],
+    metrics: Sequence[MetricChoice],
+    settings: MeasureSettings,
+    passes: Mapping[str, int],
+) -> Scores:
+    rows = [_rows(table, maps, cell, found[place], settings) for place, cell in enumerate(cells)]
     return Scores(
-        table[COLUMNS],
-        empty(columns=["image", "method", "metric", "identity", "x", "y"]),
-        empty(columns=["image", "method_a", "method_b", "metric", "value"]),
+        pd.concat(rows, ignore_index=True)[COLUMNS],
+        pd.DataFrame(columns=["image", "method", "metric", "identity", "x", "y"]),
+        pd.DataFrame(columns=["image", "method_a", "method_b", "metric", "value"]),
         tuple(maps.methods),
         tuple(metrics),
         passes,
-        {str(m.name): _counts(maps.status[str(m.name)]) for m in methods},
+        {name: _counts(status) for name, status in maps.status.items()},
     )
 
 
@@ -178,7 +234,7 @@ def _blocks(
                     batch=batch,
                     on_pass=bar.update,
                 )
-                block = _block(samples, classifier, twin, maps, block_rows, rerun[block_rows], batch)
+                block = _block_of_samples(samples, classifier, twin, maps, block_rows, rerun[block_rows], batch)
                 numbers = _measure_block(engine, block, block_rows, maps, cells, settings)
                 _keep_block(folder, numbers, vars(engine.passes))
             yield _read_block(folder, cells)
@@ -193,37 +249,41 @@ def rerun_subset(n: int, wanted: int | None, seed: int) -> np.ndarray:
     return use
 
 
+def _block_of_samples(
+    samples: Samples, classifier: Classifier, twin: Twin, maps: Maps, rows: np.ndarray, rerun: np.ndarray, batch: int
+) -> Block:
+    chosen = maps.rows[rows]
+    table = samples.table.iloc[chosen]
+    images = samples.images(chosen).to(classifier.device)
+    if samples.masks is not None:
+        masks = torch.from_numpy(np.asarray(samples.masks[chosen])).bool().to(classifier.device)
+    else:
+        masks = torch.zeros(len(rows), *images.shape[-2:], dtype=torch.bool, device=classifier.device)
+    ids = [str(image) for image in table["image"]]
+    return _block(images, masks, ids, table["group"], maps.targets[rows], rerun, twin, batch)
+
+
 def _block(
-    samples: Samples,
-    classifier: Classifier,
-    twin: Twin,
-    maps: Maps,
-    block_rows: np.ndarray,
+    images: Tensor,
+    masks: Tensor,
+    ids: Sequence[str],
+    groups: pd.Series,
+    targets: np.ndarray,
     rerun: np.ndarray,
+    twin: Twin,
     batch: int,
 ) -> Block:
-    rows = maps.rows[block_rows]
-    device = classifier.device
-    table = samples.table.iloc[rows]
-    images = samples.images(rows).to(device)
+    """An empty mask is no annotation; an image without a group is its own."""
     logits = torch.cat([twin(part) for part in images.split(batch)])
-    masked = table["annotation"].notna().to_numpy() if samples.masks is not None else np.zeros(len(rows), dtype=bool)
-    if samples.masks is not None:
-        masks = torch.from_numpy(np.asarray(samples.masks[rows])).bool().to(device)
-    else:
-        masks = torch.zeros(len(rows), *images.shape[-2:], dtype=torch.bool, device=device)
-    masked = masked & masks.flatten(1).any(1).cpu().numpy()
-    ids = [str(image) for image in table["image"]]
-    groups = [image if pd.isna(group) else str(group) for image, group in zip(ids, table["group"], strict=True)]
     return Block(
         images,
         ids,
-        groups,
-        torch.as_tensor(maps.targets[block_rows], device=device),
+        [image if pd.isna(group) else str(group) for image, group in zip(ids, groups, strict=True)],
+        torch.as_tensor(targets, device=images.device),
         logits.double().softmax(1),
         masks,
-        torch.from_numpy(masked).to(device),
-        torch.from_numpy(rerun).to(device),
+        masks.flatten(1).any(1),
+        torch.from_numpy(rerun).to(images.device),
     )
 
 
@@ -361,9 +421,8 @@ def _joined(parts: Sequence[_Found]) -> _Found:
 # ---- the long table --------------------------------------------------------------------------------------------------
 
 
-def _rows(samples: Samples, maps: Maps, cell: _Cell, found: _Found, settings: MeasureSettings) -> pd.DataFrame:
+def _rows(table: pd.DataFrame, maps: Maps, cell: _Cell, found: _Found, settings: MeasureSettings) -> pd.DataFrame:
     """The rows of one cell: the metric's columns, floor and excess, and the shifted control's own row."""
-    table = samples.table.iloc[maps.rows]
     facts = cell.choice.metric.facts
     frames = []
 

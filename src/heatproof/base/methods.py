@@ -36,6 +36,11 @@ class _Single:
     explainer: Bound
     layer: str | None
 
+    @classmethod
+    def of(cls, method: Method) -> _Single:
+        assert method.explainer is not None, f"the maps of {method.name} cannot be made again"
+        return cls(method.explainer, method.layer)
+
     @property
     def key(self) -> str:
         return hash_of([self.explainer.identity(), self.layer])
@@ -99,7 +104,7 @@ def _views_of(methods: Sequence[Method]) -> dict[str, _View]:
     if any(not method.views for method in methods):
         seen[_SINGLE] = _View(None)
     for method in methods:
-        single = _Single(method.explainer, method.layer)
+        single = _Single.of(method)
         for view in method.views or (None,):
             key = _SINGLE if view is None else hash_of(view.identity())
             seen.setdefault(key, _View(view)).singles[single.key] = single
@@ -167,7 +172,7 @@ def _assemble(
     stacks: Mapping[str, Mapping[str, tuple[Float[Tensor, "b h w"], Bool[Tensor, "b h w"]]]],
     keep_views: bool,
 ) -> MapBatch:
-    key = _Single(method.explainer, method.layer).key
+    key = _Single.of(method).key
     if not method.views:
         maps = singles[key]
         if method.alter == "blurred":
@@ -185,7 +190,8 @@ def _assemble(
 
 def seen_as(preset: Bound, images: Tensor, ids: Sequence[str], seed: int) -> tuple[Tensor, Any]:
     """The images through one of the metrics' views and the way back (`unwarp`)."""
-    return preset(images, _seeds(seed, ids, f"rerun:{hash_of(preset.identity())}", images.device))  # type: ignore[no-any-return]
+    seen, unwarp = preset(images, _seeds(seed, ids, f"rerun:{hash_of(preset.identity())}", images.device))
+    return seen, unwarp
 
 
 def noisy(

@@ -133,7 +133,8 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Method:
-    """How a map is made: explainer, layer, views, fusion. Its name is unique in a run.
+    """How a map is made: explainer, layer, views, fusion. Its name is unique in a run. `explainer` is None for maps that
+    came from elsewhere and cannot be made again.
 
     `views` is empty for the single view. `control_of`: None for a method under test, "all" for a map that needs no
     model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted" or "blurred".
@@ -141,7 +142,7 @@ class Method:
     """
 
     name: MethodName
-    explainer: Bound
+    explainer: Bound | None
     layer: str | None = None
     views: tuple[Bound, ...] = ()
     fusion: Bound | None = None
@@ -152,7 +153,7 @@ class Method:
     def identity(self) -> dict[str, Any]:
         """What decides the maps, in plain types."""
         return {
-            "explainer": self.explainer.identity(),
+            "explainer": self.explainer.identity() if self.explainer else None,
             "layer": self.layer,
             "views": [view.identity() for view in self.views],
             "fusion": self.fusion.identity() if self.fusion else None,
@@ -179,23 +180,24 @@ class Maps:
 
     `rows`: row numbers in `Samples.table`. `targets`: explained class per image. `predicted`: the
     classifier's class on the unperturbed image. `files`: method name -> .npy of
-    float32 (N, H, W). `sd_files`: the same for the per-pixel standard deviation of fused methods. `status`: method name
-    -> status per image (ok, nonfinite, zero, constant, failed).
+    float32 (N, H, W), or the array itself. `sd_files`: the same for the per-pixel standard deviation of fused methods.
+    `status`: method name -> status per image (ok, nonfinite, zero, constant, failed).
     """
 
     rows: np.ndarray
     targets: np.ndarray
     predicted: np.ndarray
     methods: tuple[Method, ...]
-    files: Mapping[str, Path]
-    sd_files: Mapping[str, Path]
+    files: Mapping[str, Path | np.ndarray]
+    sd_files: Mapping[str, Path | np.ndarray]
     status: Mapping[str, tuple[str, ...]]
 
     def array(self, name: str) -> np.ndarray:
         """Maps of one method, float32 (N, H, W), memory-mapped."""
         import numpy as np
 
-        return np.load(self.files[name], mmap_mode="r")
+        held = self.files[name]
+        return held if isinstance(held, np.ndarray) else np.load(held, mmap_mode="r")
 
     def tensor(self, name: str | None = None) -> Tensor:
         """Maps of one method (the first one by default) as a tensor (N, H, W)."""
