@@ -11,9 +11,12 @@ import ast
 import functools
 import hashlib
 import importlib
+import importlib.metadata
 import importlib.util
 import inspect
 import json
+import os
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -130,7 +133,12 @@ class Choice:
             spec = importlib.util.spec_from_file_location(self.module, self.path)
             assert spec is not None and spec.loader is not None
             module = importlib.util.module_from_spec(spec)
-            spec.loader.exec_module(module)
+            sys.modules[self.module] = module  # so that it is run once and its classes can be pickled
+            try:
+                spec.loader.exec_module(module)
+            except BaseException:
+                del sys.modules[self.module]
+                raise
         return getattr(module, self.name)  # type: ignore[no-any-return]
 
 
@@ -166,10 +174,41 @@ _plugins: list[tuple[str, Path]] = []
 
 
 def add_plugin(package: str, folder: Path) -> None:
-    """Let the Python files of `folder` (and of its folders named after kinds) hold choices, too."""
+    """Let the Python files in the folders of `folder` that are named after kinds hold choices, too, and those in
+    `folder` itself, where each says `kind=`."""
     if (package, folder) not in _plugins:
         _plugins.append((package, folder))
         choices.cache_clear()
+        _shipped_file.cache_clear()
+
+
+def extra_folders() -> tuple[Path | None, tuple[Path, ...]]:
+    """Folders of YAML beside the shipped one: the user's (`HEATPROOF_CONF`) or None, and those of installed plug-ins."""
+    user = user_folder()
+    return user, tuple(root / "conf" for _, root in _plugins if root != user and (root / "conf").is_dir())
+
+
+def user_folder() -> Path | None:
+    """The folder that `HEATPROOF_CONF` names: the user's own YAML and choices; None where it is not set."""
+    named = os.environ.get("HEATPROOF_CONF")
+    if not named:
+        return None
+    folder = Path(named).expanduser().absolute()
+    if not folder.is_dir():
+        raise HeatproofError(fault("HEATPROOF_CONF", "no such folder", got=named))
+    return folder
+
+
+def load_plugins() -> None:
+    """Make known the choices of `HEATPROOF_CONF` and of installed packages (entry points `heatproof.plugins`)."""
+    folder = user_folder()
+    if folder is not None:
+        add_plugin("heatproof_user", folder)
+    for entry in importlib.metadata.entry_points(group="heatproof.plugins"):
+        spec = importlib.util.find_spec(entry.value)
+        if spec is None or not spec.submodule_search_locations:
+            raise HeatproofError(fault(f"plug-in {entry.name}", "no such package", got=entry.value))
+        add_plugin(entry.value, Path(spec.submodule_search_locations[0]))
 
 
 def _sources(kind: str) -> Iterator[tuple[str, Path]]:
@@ -181,6 +220,8 @@ def _sources(kind: str) -> Iterator[tuple[str, Path]]:
     for name, root in _plugins:
         for path in sorted((root / package).glob("*.py")):
             yield f"{name}.{package}.{path.stem}", path
+        for path in sorted(root.glob("*.py")):
+            yield f"{name}.{path.stem}", path
 
 
 @functools.cache
@@ -194,7 +235,8 @@ def choices(kind: str) -> Mapping[str, Choice]:
             for mark in node.decorator_list:
                 if isinstance(mark, ast.Call) and isinstance(mark.func, ast.Name) and mark.func.id == "choice":
                     facts = {str(k.arg): ast.literal_eval(k.value) for k in mark.keywords}
-                    if facts.get("kind", kind) != kind or ("kind" not in facts and kind == "fusion"):
+                    in_folder = path.parent.name == PACKAGES[kind] and kind != "fusion"
+                    if facts.get("kind", kind if in_folder else None) != kind:
                         continue
                     if node.name in found:
                         raise HeatproofError(
