@@ -32,8 +32,8 @@ class Interval:
     """A mean over `n` images with its 95 % interval; `sd` (ddof 1) and `median` describe the values.
 
     `kind` says how the interval was made: "bootstrap-t", "bca", "wilson", "student-t" (fewer than 6 units), "constant"
-    (all values equal, the interval is that value: it says nothing of other images) or "none" (fewer than two units, both
-    ends NaN).
+    (all values equal: the interval is that value and says nothing of other images) or "none" (fewer than two units,
+    both ends NaN).
     """
 
     mean: float
@@ -64,7 +64,12 @@ class Comparison:
 
 
 def interval(
-    values: Array, *, groups: Sequence[object] | None = None, seed: int, binary: bool = False, resamples: int = RESAMPLES
+    values: Array,
+    *,
+    groups: Sequence[object] | None = None,
+    seed: int,
+    binary: bool = False,
+    resamples: int = RESAMPLES,
 ) -> Interval:
     """Mean, spread and 95 % interval of one column; see `intervals`."""
     column = np.asarray(values, dtype=np.float64)[:, None]
@@ -72,7 +77,12 @@ def interval(
 
 
 def intervals(
-    values: Array, *, groups: Sequence[object] | None = None, seed: int, binary: bool = False, resamples: int = RESAMPLES
+    values: Array,
+    *,
+    groups: Sequence[object] | None = None,
+    seed: int,
+    binary: bool = False,
+    resamples: int = RESAMPLES,
 ) -> list[Interval]:
     """Mean, spread and 95 % interval of every column of `values` (images, columns).
 
@@ -238,7 +248,7 @@ def _ends(
     residuals = sums - means * sizes[:, None]
     errors = np.sqrt(len(sums) / (len(sums) - 1) * np.square(residuals).sum(axis=0)) / sizes.sum()
     if binary and (len(sums) < LARGE or constant.any()):
-        for i in range(columns) if len(sums) < LARGE else np.flatnonzero(constant):
+        for i in [i for i in range(columns) if len(sums) < LARGE or constant[i]]:
             lo[i], hi[i] = wilson(means[i], _effective_size(means[i], errors[i], len(values), len(sums)))
             kinds[i] = "wilson"
     rest = np.array([i for i, kind in enumerate(kinds) if kind == "none"], dtype=np.int64)
@@ -318,7 +328,9 @@ def _sign_flip(sums: Array, seed: int, resamples: int) -> Array:
     rng = np.random.default_rng((seed, units, 1))
     hits = np.zeros(sums.shape[1])
     for size in _blocks(resamples, max(units, sums.shape[1])):
-        bits = np.unpackbits(np.frombuffer(rng.bytes(size * ((units + 7) // 8)), dtype=np.uint8).reshape(size, -1), axis=1)
+        bits = np.unpackbits(
+            np.frombuffer(rng.bytes(size * ((units + 7) // 8)), dtype=np.uint8).reshape(size, -1), axis=1
+        )
         signs = 1.0 - 2.0 * bits[:, :units]
         hits += (np.abs(signs @ sums) >= bar).sum(axis=0)
     return np.asarray((1 + hits) / (1 + resamples))

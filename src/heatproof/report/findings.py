@@ -141,9 +141,7 @@ def find(scores: Scores, *, seed: int) -> Findings:
                     int(np.isfinite(values[column.name][number]).sum()) + sum(reasons.values()),
                     _remark(method, column),
                 )
-    made = Findings(
-        scores.methods, columns, cells, (), values, tuple(images), groups is not None, seed
-    )
+    made = Findings(scores.methods, columns, cells, (), values, tuple(images), groups is not None, seed)
     return replace(made, pairs=tuple(_pairs(made, groups)))
 
 
@@ -173,22 +171,19 @@ def _arrays(
     images = list(pd.unique(table["image"]))
     at_image = pd.Index(images).get_indexer(table["image"])
     at_method = pd.Index(names).get_indexer(table["method"])
-    values: dict[str, np.ndarray] = {}
-    status: dict[str, list[dict[str, int]]] = {}
+    at_column = pd.Index(columns).get_indexer(table["column"])
     number, why = table["value"].to_numpy(dtype=np.float64), table["status"].astype(str).to_numpy()
-    for column in columns:
-        rows = np.flatnonzero((table["column"] == column).to_numpy() & (at_method >= 0))
-        filled = np.full((len(names), len(images)), np.nan)
-        fine = rows[(why[rows] == "ok") & np.isfinite(number[rows])]
-        filled[at_method[fine], at_image[fine]] = number[fine]
-        values[column] = filled
-        counts: list[dict[str, int]] = [{} for _ in names]
-        for row in np.setdiff1d(rows, fine):
-            reason = why[row].removeprefix("undefined:") if why[row] != "ok" else "nonfinite"
-            of = counts[at_method[row]]
-            of[reason] = of.get(reason, 0) + 1
-        status[column] = counts
-    return images, values, status
+    known = (at_method >= 0) & (at_column >= 0)
+    fine = known & (why == "ok") & np.isfinite(number)
+    filled = np.full((len(columns), len(names), len(images)), np.nan)
+    filled[at_column[fine], at_method[fine], at_image[fine]] = number[fine]
+    status: dict[str, list[dict[str, int]]] = {column: [{} for _ in names] for column in columns}
+    lost = known & ~fine
+    reasons = [reason.removeprefix("undefined:") if reason != "ok" else "nonfinite" for reason in why[lost]]
+    counted = pd.DataFrame({"column": at_column[lost], "method": at_method[lost], "reason": reasons})
+    for (column, method, reason), count in counted.groupby(["column", "method", "reason"]).size().items():
+        status[columns[column]][method][reason] = int(count)
+    return images, dict(zip(columns, filled, strict=True)), status
 
 
 def _groups(table: pd.DataFrame, images: Sequence[str]) -> list[Any] | None:
@@ -210,7 +205,7 @@ def _clipped(found: Interval, column: Column) -> Interval:
 
 
 def _remark(method: Method, column: Column) -> str | None:
-    constant = method.control_of == "all" and method.explainer.facts.get("constant")
+    constant = method.control_of == "all" and method.explainer is not None and method.explainer.facts.get("constant")
     if constant and column.choice.metric.facts.get("reruns") and column.part != "side":
         return "constant by construction"
     return None
@@ -230,9 +225,7 @@ def _pairs(findings: Findings, groups: list[Any] | None) -> Iterator[Pair]:
         first.append(findings.values[column.name][at[name]])
         second.append(np.zeros(len(findings.images)))
     resamples = max(RESAMPLES, 200 * family)
-    found = comparisons(
-        np.array(first).T, np.array(second).T, groups=groups, seed=findings.seed, resamples=resamples
-    )
+    found = comparisons(np.array(first).T, np.array(second).T, groups=groups, seed=findings.seed, resamples=resamples)
     adjusted = holm(np.array([comparison.p for comparison in found]))
     for (a, b, column), comparison, p in zip(wanted, found, adjusted, strict=False):
         shares = (_share(findings.cells[name, column.name]) for name in (a, b))
@@ -262,6 +255,15 @@ def single_of(method: Method, methods: Sequence[Method]) -> Method | None:
 def blurred_of(method: Method, methods: Sequence[Method]) -> Method | None:
     """The blurred single view that a fusion must beat."""
     return next((o for o in methods if o.alter == "blurred" and o.control_of == str(method.name)), None)
+
+
+def decimals(half: float) -> int:
+    """Decimals that show two figures of an interval of that half-width: 2 to 4.
+
+    >>> [decimals(half) for half in (0.2, 0.07, 0.004)]
+    [2, 2, 3]
+    """
+    return int(np.clip(1 + np.floor(-np.log10(half)), 2, 4)) if half > 0 else 2
 
 
 def _share(cell: Cell) -> float:

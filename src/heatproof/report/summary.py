@@ -49,8 +49,7 @@ def summarise(
         }
         for pair in findings.pairs
     ]
-    used = {"used": int(sum(v for k, v in scores.passes.items() if k not in ("minimum", "estimated")))}
-    passes = facts.get("passes") or used
+    passes = {**scores.passes, **(facts.get("passes") or {})}
     made = {
         "name": facts.get("name"),
         "overrides": list(facts.get("overrides") or ()),
@@ -66,7 +65,7 @@ def summarise(
         "comparisons": comparisons,
         "verdicts": list(verdicts),
         "flags": {method: dict(counts) for method, counts in scores.flags.items()},
-        "passes": dict(passes),
+        "passes": passes,
         "seconds": dict(facts.get("seconds") or {}),
         "warnings": list(facts.get("warnings") or ()),
     }

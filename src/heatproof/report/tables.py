@@ -1,15 +1,18 @@
-"""Tables: one frame each, as csv for machines, markdown for the eye, LaTeX (booktabs) for papers, text for a terminal."""
+"""Tables from one frame each: csv for machines, markdown for the eye, LaTeX (booktabs) for papers, terminal text."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from heatproof.base.records import Method, Predictions
-from heatproof.report.findings import Cell, Column, Findings
+from heatproof.base.stats import Interval
+from heatproof.report.findings import Cell, Column, Findings, decimals
 
 WIDTH = 120
 ARROWS = {"up": "↑", "down": "↓", "neither": ""}
@@ -89,10 +92,10 @@ def reasons(cell: Cell) -> str:
 
 
 def digits(findings: Findings, column: Column) -> int:
-    """Decimals that show two figures of a typical interval's half-width: 2 to 4."""
+    """Decimals of a column, from its typical interval."""
     cells = (findings.cells[str(method.name), column.name].interval for method in findings.methods)
     halves = [half for found in cells if (half := (found.hi - found.lo) / 2) > 0]
-    return int(np.clip(1 + np.floor(-np.log10(np.median(halves))), 2, 4)) if halves else 2
+    return decimals(float(np.median(halves))) if halves else 2
 
 
 def cell_text(cell: Cell, decimals: int, *, common_n: int | None = None) -> str:
@@ -110,9 +113,14 @@ def cell_text(cell: Cell, decimals: int, *, common_n: int | None = None) -> str:
 
 
 def common_n(findings: Findings, column: Column) -> int | None:
-    """The number of images most methods are defined on in this column."""
-    sizes = [cell.interval.n for (_, name), cell in findings.cells.items() if name == column.name and not cell.remark]
+    """The number of images most methods are defined on in this column, of those that are defined at all."""
+    sizes = [found.n for found in _intervals(findings, column)]
     return max(set(sizes), key=sizes.count) if sizes else None
+
+
+def _intervals(findings: Findings, column: Column) -> list[Interval]:
+    cells = (cell for (_, name), cell in findings.cells.items() if name == column.name)
+    return [cell.interval for cell in cells if cell.interval.n and not cell.remark]
 
 
 def title(column: Column) -> str:
@@ -137,47 +145,70 @@ def wide(findings: Findings, methods: Sequence[Method], columns: Sequence[Column
 
 def terminal(findings: Findings, *, protocol: str) -> str:
     """The table as the terminal shows it: values, then excesses, in blocks of at most 120 columns, then the notes."""
-    parts = [f"Mean over {len(findings.images)} images [95 % interval]; the arrow points to the better side."]
+    parts = [f"Mean over {len(findings.images)} images [95 % interval]; the arrow points to the better side.\n"]
     parts += _blocks(findings, findings.of("main"))
-    excess = findings.of("excess")
-    if excess:
-        over = {base: [c for c in excess if c.baseline == base] for base in dict.fromkeys(c.baseline for c in excess)}
-        parts.append("\nExcess: what is left after the baseline; 0 = no better than it, up is better.")
-        for base, columns in over.items():
-            parts.append(f"over {base}:")
-            parts += _blocks(findings, columns)
-    return "\n".join([*parts, *notes(findings, protocol=protocol)])
+    if findings.of("excess"):
+        parts.append("Excess: what is left after the baseline; 0 = no better than it, up is better.\n")
+        parts += _blocks(findings, findings.of("excess"))
+    for note in notes(findings, protocol=protocol):
+        parts.append(textwrap.fill(note, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
+    return "\n".join(parts)
+
+
+@dataclass(frozen=True)
+class _Strip:
+    """One column as lines of text: headings, then a cell for each method."""
+
+    heads: tuple[str, ...]
+    cells: tuple[str, ...]
+
+    @property
+    def width(self) -> int:
+        return max(len(line) for line in (*self.heads, *self.cells))
 
 
 def _blocks(findings: Findings, columns: Sequence[Column]) -> Iterator[str]:
-    tested, controls = findings.tested, findings.controls
     if not columns:
         return
-    first = max([len(str(method.name)) for method in (*tested, *controls)] + [len("method")])
-    texts = {
-        column.name: [text.replace("constant by construction", "(*)") for text in wide(findings, (*tested, *controls), [column]).iloc[:, 1]]
-        for column in columns
-    }
-    widths = {c.name: max(len(title(c)), *(len(text) for text in texts[c.name][1:]), len(texts[c.name][0]) + 4) for c in columns}
-    for block in _fitting(columns, widths, WIDTH - first):
-        lines = ["".join(["method".ljust(first), *("  " + title(c).ljust(widths[c.name]) for c in block)])]
-        lines.append("".join([" " * first, *("  " + f"n = {texts[c.name][0]}".ljust(widths[c.name]) for c in block)]))
-        rule = "─" * (first + sum(2 + widths[c.name] for c in block))
-        for number, method in enumerate((*tested, *controls), start=1):
-            if number in (1, len(tested) + 1):
+    shown = (*findings.tested, *findings.controls)
+    names = _Strip(("method", *[""] * (2 if columns[0].baseline else 1)), tuple(str(m.name) for m in shown))
+    strips = [_strip(findings, column, shown) for column in columns]
+    for block in _fitting(strips, WIDTH - names.width):
+        row = [names, *block]
+        rule = "─" * (names.width + sum(2 + strip.width for strip in block))
+        lines = ["  ".join(strip.heads[i].ljust(strip.width) for strip in row) for i in range(len(names.heads))]
+        for place in range(len(shown)):
+            # A control that has nothing in this block would be a line of dashes.
+            if place >= len(findings.tested) and all(strip.cells[place] == "–" for strip in block):
+                continue
+            if place == 0 or (place >= len(findings.tested) and lines.count(rule) < 2):
                 lines.append(rule)
-            cells = ("  " + texts[c.name][number].ljust(widths[c.name]) for c in block)
-            lines.append("".join([str(method.name).ljust(first), *cells]))
+            lines.append("  ".join(strip.cells[place].ljust(strip.width) for strip in row))
         yield "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def _fitting(columns: Sequence[Column], widths: Mapping[str, int], room: int) -> Iterator[list[Column]]:
-    block: list[Column] = []
-    for column in columns:
-        if block and sum(2 + widths[c.name] for c in (*block, column)) > room:
+def _strip(findings: Findings, column: Column, methods: Sequence[Method]) -> _Strip:
+    places = digits(findings, column)
+    cells = [findings.cells[str(method.name), column.name] for method in methods]
+    # n that differs stands in the heading as a range: the notes say whose images are undefined and why.
+    texts = ("(*)" if cell.remark else cell_text(cell, places, common_n=cell.interval.n) for cell in cells)
+    sizes = [found.n for found in _intervals(findings, column)]
+    n = f"n = {min(sizes, default=0)}" + (f" to {max(sizes)}" if len(set(sizes)) > 1 else "")
+    over = (f"over {_BRIEF[column.baseline]}",) if column.baseline else ()
+    return _Strip((title(column), *over, n), tuple(texts))
+
+
+_BRIEF = {"its shifted copies": "shifted", "chance": "chance", "other images' maps": "other images"}
+
+
+def _fitting(strips: Sequence[_Strip], room: int) -> Iterator[list[_Strip]]:
+    """Strips packed into blocks that fit the terminal, each at least one strip wide."""
+    block: list[_Strip] = []
+    for strip in strips:
+        if block and sum(2 + other.width for other in (*block, strip)) > room:
             yield block
             block = []
-        block.append(column)
+        block.append(strip)
     yield block
 
 
@@ -185,18 +216,19 @@ def notes(findings: Findings, *, protocol: str) -> list[str]:
     """Remarks that a reader of the table needs: what is undefined and why, what is constant, what does not compare."""
     lines = []
     lost: dict[str, list[str]] = {}
-    shown = (*findings.tested, *findings.controls)
+    shown = [str(method.name) for method in (*findings.tested, *findings.controls)]
     for column in findings.of("main"):
-        by_method = {str(m.name): reasons(findings.cells[str(m.name), column.name]) for m in shown}
-        for why in dict.fromkeys(by_method.values()):
-            names = [name for name, found in by_method.items() if found == why]
+        counts = {name: findings.cells[name, column.name].undefined for name in shown}
+        for why, count in dict.fromkeys(item for found in counts.values() for item in found.items()):
+            names = [name for name in shown if counts[name].get(why) == count]
             who = "every method" if len(names) == len(shown) else ", ".join(names)
-            if why:
-                lost.setdefault(f"{why} ({who})", []).append(column.name)
-    lines += [f"undefined: {', '.join(columns)}: {why}" for why, columns in lost.items()]
+            lost.setdefault(f"{why} on {count} image{'s' if count > 1 else ''} of {who}", []).append(column.name)
+    lines += [f"undefined: {why}: {', '.join(columns)}." for why, columns in lost.items()]
     if any(cell.remark for cell in findings.cells.values()):
         lines.append(CONSTANT_REMARK)
-    if any(method.views for method in findings.tested) and any(c.choice.metric.facts.get("reruns") for c in findings.columns):
+    if any(method.views for method in findings.tested) and any(
+        c.choice.metric.facts.get("reruns") for c in findings.columns
+    ):
         lines.append(GROUP_REMARK)
     if protocol == "study" or any(column.choice.protocol == "study" for column in findings.columns):
         lines.append(STUDY_REMARK)

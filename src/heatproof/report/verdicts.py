@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from heatproof.base.records import Method, Predictions
-from heatproof.report.findings import ALPHA, EXCESS, Column, Findings, Pair, blurred_of, single_of
+from heatproof.report.findings import ALPHA, EXCESS, Column, Findings, Pair, blurred_of, decimals, single_of
 
 
 def verdicts(findings: Findings, predictions: Predictions | None = None) -> tuple[str, ...]:
@@ -22,10 +22,8 @@ def verdicts(findings: Findings, predictions: Predictions | None = None) -> tupl
         lines += _floor(findings, method)
         lines += _fusion(findings, method)
     lines += _winners(findings)
-    lines.append(
-        f"One seed (seed = {findings.seed}): the intervals cover {'groups of images' if findings.grouped else 'images'}, "
-        "not training runs or random draws."
-    )
+    drawn = "groups of images" if findings.grouped else "images"
+    lines.append(f"One seed (seed = {findings.seed}): the intervals cover {drawn}, not training runs or random draws.")
     return tuple(lines)
 
 
@@ -35,7 +33,9 @@ def _classifier(predictions: Predictions) -> Iterator[str]:
         return
     table = predictions.table.dropna(subset=["label"])
     table = table[table["split"] == "test"] if (table["split"] == "test").any() else table
-    line = f"Classifier: accuracy {figure['value']:.2f} [{figure['lo']:.2f}, {figure['hi']:.2f}], n = {int(figure['n'])}"
+    line = (
+        f"Classifier: accuracy {figure['value']:.2f} [{figure['lo']:.2f}, {figure['hi']:.2f}], n = {int(figure['n'])}"
+    )
     most = float(table["label"].value_counts(normalize=True).max()) if len(table) else 0.0
     if figure["lo"] <= most:
         line += f"; not shown to beat naming the most frequent class ({most:.2f}): its maps explain little"
@@ -50,7 +50,9 @@ def _faithfulness(findings: Findings, method: Method) -> Iterator[str]:
     for metric, group in groupby(sorted(filled, key=lambda c: c.choice.metric.name), lambda c: c.choice.metric.name):
         columns = list(group)
         fills = [str(column.choice.metric.settings["fill"]) for column in columns]
-        yield f"{name}: {metric} {_agreed(fills, [_passes(findings, name, c) for c in columns])}"
+        sizes = {findings.cells[name, column.name].interval.n for column in columns}
+        n = " to ".join(str(size) for size in sorted({min(sizes), max(sizes)}))
+        yield f"{name}: {metric} {_agreed(fills, [_passes(findings, name, c) for c in columns])}, n = {n}."
 
 
 def _passes(findings: Findings, name: str, column: Column) -> dict[str, Pair]:
@@ -81,7 +83,7 @@ def _agreed(fills: Sequence[str], outcomes: Sequence[Mapping[str, Pair]]) -> str
     text = ", ".join(parts)
     if len(fills) == 1 and not undecided:
         text += f"; on one fill alone ({fills[0]}), which is no verdict"
-    return text + "."
+    return text
 
 
 def _rank(mark: int, crosses_zero: bool) -> str:
@@ -151,31 +153,46 @@ def _sorted(pairs: Sequence[Pair]) -> str:
 
 
 def _winners(findings: Findings) -> Iterator[str]:
-    """Metric by metric, the method under test that beats every other one; fusions and their fills must agree."""
+    """Metric by metric, the method under test that beats every other one; the fills of a metric must agree."""
     names = [str(method.name) for method in findings.tested]
+    columns = [column for column in findings.of("main") if column.ranked]
     if len(names) < 2:
         return
+    best = {column.name: _best(findings, names, column) for column in columns}
+    won: dict[str, list[str]] = {}
     undecided: dict[int, list[str]] = {}
-    best = {column.name: _best(findings, names, column) for column in findings.of("main") if column.ranked}
-    for column in findings.of("main"):
-        if column.name not in best:
-            continue
+    for column in columns:
         winner = best[column.name]
-        siblings = [c.name for c in findings.of("main") if c.choice.metric.name == column.choice.metric.name]
+        siblings = [c.name for c in columns if c.choice.metric.name == column.choice.metric.name]
         if winner is None or any(best[sibling] != winner for sibling in siblings):
-            n = max((p.comparison.n for p in findings.pairs if p.metric == column.name), default=0)
+            n = min((p.comparison.n for p in _among(findings, names, column)), default=0)
             undecided.setdefault(n, []).append(column.name)
             continue
         others = [p for other in names if other != winner and (p := findings.pair(winner, other, column.name))]
         closest = min(others, key=lambda p: abs(p.comparison.difference))
-        line = f"{column.name}: {winner} is the best of {len(names)} methods; over {closest.method_b} {_numbers(closest)}"
+        text = f"{column.name} ({_numbers(closest)} over {closest.method_b}, n = {closest.comparison.n}"
         mark = findings.mark(winner, column.name)
         if mark is not None and mark.winner != 1:
-            line += f", but it is not better than {mark.method_b}"
-        yield line + f" (adjusted p = {closest.p_holm:.2g}, n = {closest.comparison.n})."
-    for n, metrics in undecided.items():
-        if n:
-            yield f"Between methods under test: no difference shown in {', '.join(metrics)} (n = {n})."
+            text += f"; yet not better than {mark.method_b}"
+        blurred = _blurred_pair(findings, winner, column)
+        if blurred is not None and blurred.winner != 1:
+            text += "; yet not better than its blurred single view"
+        won.setdefault(winner, []).append(text + ")")
+    for winner, metrics in won.items():
+        yield f"Best of {len(names)} methods: {winner} in {', '.join(metrics)}."
+    for n, labels in undecided.items():
+        whole = "no difference shown" if len(names) == 2 else f"no best of {len(names)} methods shown"
+        yield f"Between methods under test: {whole} in {', '.join(labels)} (n = {n})."
+
+
+def _blurred_pair(findings: Findings, name: str, column: Column) -> Pair | None:
+    method = next(m for m in findings.tested if str(m.name) == name)
+    blurred = blurred_of(method, findings.controls)
+    return None if blurred is None else findings.pair(name, str(blurred.name), column.name)
+
+
+def _among(findings: Findings, names: Sequence[str], column: Column) -> list[Pair]:
+    return [p for p in findings.pairs if p.metric == column.name and p.method_a in names and p.method_b in names]
 
 
 def _best(findings: Findings, names: Sequence[str], column: Column) -> str | None:
@@ -189,14 +206,15 @@ def _best(findings: Findings, names: Sequence[str], column: Column) -> str | Non
 def _against(findings: Findings, name: str, control: str, metric: str) -> Pair | None:
     """The comparison with a control by its explainer's name."""
     for other in findings.controls:
-        if other.control_of == "all" and other.explainer.name == control:
+        if other.control_of == "all" and other.explainer is not None and other.explainer.name == control:
             return findings.pair(name, str(other.name), metric)
     return None
 
 
 def _numbers(pair: Pair) -> str:
     c = pair.comparison
-    text = f"{c.difference:+.2g} [{c.lo:.2g}, {c.hi:.2g}]"
+    places = decimals((c.hi - c.lo) / 2)
+    text = f"{c.difference:+.{places}f} [{c.lo:.{places}f}, {c.hi:.{places}f}]"
     if pair.excludes_zero and not pair.winner:
         why = f"adjusted p = {pair.p_holm:.2g}" if not pair.p_holm < ALPHA else "defined on different shares of images"
         text += f", {why}"

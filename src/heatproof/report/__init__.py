@@ -1,0 +1,96 @@
+"""Stage `report`: from scores to tables, figures, verdicts and one page that stands alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from heatproof.base.records import Classifier, Maps, Predictions, Report, Samples, Scores
+
+
+def report(
+    folder: Path,
+    *,
+    samples: Samples,
+    classifier: Classifier,
+    predictions: Predictions,
+    maps: Maps,
+    scores: Scores,
+    facts: Mapping[str, Any],
+    seed: int,
+    keep_maps: bool = False,
+    protocol: str = "sound",
+) -> Report:
+    """Everything that a run leaves in its folder, and what the terminal prints of it.
+
+    Writes summary.json, {samples,predictions,scores,curves,pairs}.parquet, tables/, figures/, report.html, and maps/
+    (one .npy per method) where `keep_maps`. `facts`: name, overrides, plan_hash, seconds per stage, passes, warnings,
+    device, config (text).
+    """
+    from heatproof.report import figures, page, tables
+    from heatproof.report.findings import find
+    from heatproof.report.summary import summarise
+    from heatproof.report.verdicts import verdicts
+
+    folder.mkdir(parents=True, exist_ok=True)
+    findings = find(scores, seed=seed)
+    lines = verdicts(findings, predictions)
+    files = []
+    for name, frame in (
+        ("samples", samples.table),
+        ("predictions", predictions.table),
+        ("scores", scores.table),
+        ("curves", scores.curves),
+        ("pairs", scores.pairs),
+    ):
+        files.append(folder / f"{name}.parquet")
+        frame.to_parquet(files[-1], index=False)
+    files += tables.write(findings, predictions, folder / "tables")
+    drawn = figures.draw(
+        folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps
+    )
+    files += [file for _, _, made in drawn for file in made]
+    files.append(_text(folder / "figures" / "captions.md", figures.captions(drawn)))
+    summary = summarise(
+        findings,
+        samples=samples,
+        predictions=predictions,
+        scores=scores,
+        facts=facts,
+        verdicts=lines,
+        protocol=protocol,
+    )
+    html = page.render(
+        findings,
+        summary=summary,
+        predictions=predictions,
+        figures=figures.inlined(drawn),
+        config=str(facts.get("config") or ""),
+        protocol=protocol,
+    )
+    files.append(_text(folder / "report.html", html))
+    if keep_maps:
+        files += _maps(maps, folder / "maps")
+    # Last, so that a summary says that the rest is complete.
+    files.append(_text(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)))
+    return Report(folder, summary, tables.terminal(findings, protocol=protocol), lines, tuple(files))
+
+
+def _text(path: Path, content: str) -> Path:
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+def _maps(maps: Maps, folder: Path) -> list[Path]:
+    """One .npy per method, named after it; `:` is not legal in every file system."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for ending, sources in (("", maps.files), ("_sd", maps.sd_files)):
+        for name, source in sources.items():
+            files.append(folder / f"{name.replace(':', '__')}{ending}.npy")
+            np.save(files[-1], source if isinstance(source, np.ndarray) else np.load(source, mmap_mode="r"))
+    return files
