@@ -20,6 +20,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 STATUSES = ("FINISHED", "FAILED", "KILLED")
+ALWAYS = ("config.yaml", "run.log")
 SECRET_KEY = re.compile(r"(?i)(?:^|[._-])(?:password|passwd|secret|token|api_?key|credentials?)$")
 SECRET_IN_URL = re.compile(r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 
@@ -255,9 +256,11 @@ def recorded(
     parent: Path | None = None,
 ) -> Iterator[Outbox]:
     """The outbox of a run for as long as the block runs: FINISHED at its end, FAILED with the traceback after an
-    exception, KILLED after an interruption; exceptions pass through."""
+    exception, KILLED after an interruption; exceptions pass through. Config and log go along in any case."""
     outbox = Outbox(folder)
     outbox.begin(experiment, run_name, params, tags, parent=parent)
+    for name in ALWAYS:
+        outbox.artifact(name)
     try:
         yield outbox
     except KeyboardInterrupt:

@@ -18,6 +18,7 @@ EPOCH_NAMES = {
     "seconds": "train/seconds",
     "lr": "train/lr",
 }
+FACTS = ("plan_hash", "data_hash", "split_kind", "protocol", "device", "n_images")
 ARTIFACTS = ("report.html", "config.yaml", "summary.json", "run.log", "tables", "figures")
 
 
@@ -35,13 +36,15 @@ def collect(
     """Write what a run has to say into its outbox; the outbox stays open (`Outbox.finish` closes it).
 
     Metrics: `<method>/<metric>` with `_lo`, `_hi`, `_n`; `train/loss`, `val/loss`, `val/accuracy`, ... with step =
-    epoch; `test/<figure>` with `_lo`, `_hi`, `_n`; `passes/*` and `seconds/*`. Description: the verdict lines.
+    epoch; `test/<figure>` with `_lo`, `_hi`, `_n`; `passes/*` and `seconds/*`. Tags: hashes, split, protocol, device,
+    commit. Description: the verdict lines.
     """
     outbox = Outbox(folder)
-    words = {"mlflow.note.content": "\n\n".join(report.verdicts)} if report is not None and report.verdicts else {}
-    outbox.begin(
-        experiment, run_name, params, _origin(run_name) | {k: v for k, v in tags.items() if v is not None} | words
-    )
+    found = {key: value for key, value in tags.items() if value is not None}
+    if report is not None:
+        found = {key: report.summary[key] for key in FACTS if report.summary.get(key) is not None} | found
+        found |= {"mlflow.note.content": "\n\n".join(report.verdicts)} if report.verdicts else {}
+    outbox.begin(experiment, run_name, params, _origin(run_name) | found)
     if classifier is not None:
         for number, epoch in enumerate(classifier.history, 1):
             values = {EPOCH_NAMES.get(k, f"train/{k}"): float(v) for k, v in epoch.items() if k != "epoch"}
