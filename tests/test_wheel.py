@@ -35,10 +35,8 @@ def installed(wheel, tmp_path_factory):
     folder = tmp_path_factory.mktemp("environment")
     venv.create(folder, with_pip=False, symlinks=True)
     site = Path(sysconfig.get_path("purelib", "venv", {"base": str(folder), "platbase": str(folder)}))
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-index", "--prefix", str(folder), str(wheel)],
-        check=True, capture_output=True, timeout=120,
-    )  # fmt: skip
+    pip = [sys.executable, "-m", "pip", "--python", str(folder / "bin" / "python"), "install", "-q"]
+    subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True, timeout=120)
     # A plain path, not a site folder: .pth files there, such as that of an editable heatproof, are not read.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
     assert (site / "heatproof" / "run.py").is_file()
