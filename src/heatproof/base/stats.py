@@ -242,9 +242,8 @@ def _ends(
         return lo, hi, kinds
     means = values.mean(axis=0)
     constant = np.ptp(values, axis=0) == 0
-    for i in np.flatnonzero(constant):
-        lo[i] = hi[i] = means[i]
-        kinds[i] = "constant"
+    lo[constant] = hi[constant] = means[constant]
+    kinds = ["constant" if equal else "none" for equal in constant]
     residuals = sums - means * sizes[:, None]
     errors = np.sqrt(len(sums) / (len(sums) - 1) * np.square(residuals).sum(axis=0)) / sizes.sum()
     if binary and (len(sums) < LARGE or constant.any()):

@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
-from heatproof.report.findings import Column, Findings
+from heatproof.report.findings import EXCESS, Cell, Column, Findings
 from heatproof.report.tables import ARROWS, common_n
 
 STYLE = Path(__file__).with_name("style.mplstyle")
@@ -243,24 +243,25 @@ def _metric_figures(findings: Findings) -> Iterator[Drawing]:
     """Means with intervals, excesses, distributions: small multiples, one axes per metric."""
     main, excess = findings.of("main"), findings.of("excess")
     everyone = (*findings.tested, *findings.controls)
-    images = f"n = {len(findings.images)} images unless a panel says otherwise"
     if main:
         yield Drawing(
             "metrics",
             _multiples(findings, main, everyone, _bars),
-            f"Metrics with 95 % intervals; arrows point to the better side; controls are grey and hatched ({images}). "
-            "A control without a bar is constant by construction or undefined.",
+            "Metrics with 95 % intervals; arrows point to the better side; controls are grey and hatched, below "
+            "the dotted line; n = images that most methods are defined on.",
         )
         yield Drawing(
             "distributions",
             _multiples(findings, main, everyone, _dots),
-            f"Each dot is one image, the bar its mean with the 95 % interval; controls are grey ({images}).",
+            "Each dot is one image, the black bar their mean with its 95 % interval; controls are grey, below the "
+            "dotted line; n = images that most methods are defined on.",
         )
     if excess:
         yield Drawing(
             "excess",
             _multiples(findings, excess, findings.tested, _points),
-            f"Excess over the baseline in each title, with 95 % intervals; 0 = no better than the baseline ({images}).",
+            "Excess over the baseline in each title, with 95 % intervals; 0 = no better than the baseline; "
+            "n = images that most methods are defined on.",
         )
 
 
@@ -274,18 +275,22 @@ def _multiples(
     down = ceil(len(columns) / across)
     names = [_short(str(method.name), 34) for method in methods]
     label = 0.055 * max(len(name) for name in names)
-    height = 0.17 * len(methods) + 0.62
+    height = 0.17 * len(methods) + (0.75 if columns[0].part == "excess" else 0.62)
     figure = Figure(figsize=(PAGE if across > 1 else TEXT_COLUMN + label, height * down + 0.1))
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     for axes in grid.flat[len(columns) :]:
         axes.set_visible(False)
     for axes, column in zip(grid.flat, columns, strict=False):
         plot(axes, findings, column, methods)
-        n = common_n(findings, column)
-        size = "" if n == len(findings.images) else f", n = {n or 0}"
-        over = f" over {column.baseline}" if column.part == "excess" else ""
-        name = column.name.removesuffix("_excess") if column.part == "excess" else column.name
-        axes.set_title(f"{name} {ARROWS[column.better]}{over}{size}", fontsize=7)
+        n = common_n(findings, column) or 0
+        if column.part == "excess":
+            axes.set_title(f"{column.name.removesuffix(EXCESS)} (n = {n})\nover {column.baseline}", fontsize=7)
+        else:
+            axes.set_title(f"{column.name} {ARROWS[column.better]} (n = {n})", fontsize=7)
+        if 0 < len(findings.tested) < len(methods):
+            axes.axhline(len(findings.tested) - 0.5, color="0.3", linewidth=0.6, linestyle=":")
+        for place, method in enumerate(methods):
+            _blank(axes, findings.cells[str(method.name), column.name], place)
         axes.axvline(0, color="0.3", linewidth=0.6, zorder=0)
         axes.xaxis.set_major_locator(MaxNLocator(4))
         axes.grid(axis="x", color="0.9", linewidth=0.5)
@@ -295,6 +300,13 @@ def _multiples(
     grid[0, 0].set_yticks(range(len(methods)), names)
     grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
     return figure
+
+
+def _blank(axes: Axes, cell: Cell, place: int) -> None:
+    """Why there is nothing to see in a row, where there is nothing."""
+    if cell.remark or not np.isfinite(cell.interval.mean):
+        why = cell.remark or "undefined"
+        axes.text(0.03, place, why, transform=axes.get_yaxis_transform(), va="center", fontsize=5.5, color="0.35")
 
 
 def _ends(findings: Findings, column: Column, method: Method) -> tuple[float, np.ndarray] | None:

@@ -52,8 +52,7 @@ def _table(findings: Findings, columns: Sequence[Column]) -> dict[str, Any]:
         for column in columns:
             cell = findings.cells[str(method.name), column.name]
             text = cell_text(cell, digits(findings, column), common_n=common_n(findings, column))
-            mean, _, interval = text.partition(" [")
-            ends = f"[{interval}" if interval else ""
+            mean, _, ends = text.partition(" ")
             cells.append({"text": mean, "ends": ends, "sort": _sortable(cell.interval.mean)})
         rows.append({"name": str(method.name), "control": method.control_of is not None, "cells": cells})
     heads = [

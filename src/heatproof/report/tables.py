@@ -24,7 +24,7 @@ GROUP_REMARK = (
     "A noise or view counts for a fusion only where its family is absent from the fusion: averaging over a group of "
     "views raises stability under them by construction."
 )
-CONSTANT_REMARK = "(*) constant by construction: this map is the same on every rerun; it takes no part in verdicts."
+CONSTANT_REMARK = "constant by construction: this map is the same on every rerun; it takes no part in verdicts."
 
 
 def metrics_frame(findings: Findings, methods: Sequence[Method]) -> pd.DataFrame:
@@ -151,6 +151,7 @@ def terminal(findings: Findings, *, protocol: str) -> str:
         parts.append("Excess: what is left after the baseline; 0 = no better than it, up is better.\n")
         parts += _blocks(findings, findings.of("excess"))
     for note in notes(findings, protocol=protocol):
+        note = f"(*) {note}" if note == CONSTANT_REMARK else note
         parts.append(textwrap.fill(note, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(parts)
 

@@ -228,5 +228,5 @@ def marks(findings: Findings, method: str) -> tuple[str, ...]:
         metric = column.name.removesuffix(EXCESS)
         mark = findings.mark(method, metric)
         if mark is not None and mark.comparison.n and mark.winner != 1:
-            found.append(f"{metric}: not better than {mark.method_b}")
+            found.append(f"{metric}: {_rank(mark.winner, not mark.excludes_zero)} {mark.method_b}")
     return tuple(found)
