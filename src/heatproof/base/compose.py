@@ -95,6 +95,7 @@ def command(
         lists, sweep = _jobs(parsed, loader, multirun=multirun)
         for number, one in enumerate(lists):
             faults: list[str] = []
+            job: Job | None = None
             try:
                 job = _composed(one)
             except HeatproofError as error:
@@ -175,11 +176,13 @@ def _quote(path: str) -> str:
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """The config of a job without Hydra's own node, resolved, in plain types."""
-    content = {str(key): value for key, value in cfg.items_ex(resolve=False) if key != "hydra"}
-    own = OmegaConf.masked_copy(cfg, list(content))
-    result = OmegaConf.to_container(own, resolve=True, throw_on_missing=True)
-    assert isinstance(result, dict)
-    return {str(key): value for key, value in result.items()}
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return _tree(own, resolve=True)
+
+
+def _tree(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
+    content: Any = OmegaConf.to_container(cfg, resolve=resolve, throw_on_missing=resolve)
+    return dict(content)
 
 
 def _composed(overrides: Sequence[str]) -> Job:
@@ -239,10 +242,9 @@ def _sweep_of_study(parsed: Sequence[Override], loader: ConfigLoader) -> tuple[l
     try:
         single = [str(o.input_line) for o in parsed if not o.is_sweep_override()]
         cfg = loader.load_configuration(CONFIG, single, run_mode=RunMode.RUN)
-        params = OmegaConf.to_container(cfg.hydra.sweeper.get("params") or OmegaConf.create({}), resolve=False)
+        params = _tree(cfg.hydra.sweeper.get("params") or OmegaConf.create({}))
     except (HydraException, OmegaConfBaseException):
         return [], False  # the jobs say what is wrong
-    assert isinstance(params, dict)
     given = {o.get_key_element() for o in parsed}
     return [f"{k}={v}" for k, v in params.items() if k not in given], cfg.hydra.mode == RunMode.MULTIRUN
 
@@ -271,8 +273,7 @@ def _diagnosed(overrides: Sequence[str], loader: ConfigLoader, error: Exception)
     except Exception as cause:
         return None, [*faults, fault("config", _first_line(cause))]
     HydraConfig.instance().set_config(cfg)
-    tree = OmegaConf.to_container(cfg, resolve=False)
-    assert isinstance(tree, dict)
+    tree = _tree(cfg)
     unsure: list[Override] = []
     for override in values:
         key = override.key_or_group
@@ -346,7 +347,7 @@ def _missing_key(
     if not get_close_matches(part, choices, n=1, cutoff=0.75):
         elsewhere = [place for place in _paths(tree) if place.rpartition(".")[2] == key.rpartition(".")[2]]
         if elsewhere:
-            return fault(key, f"no such key. Did you mean {' or '.join(map(repr, elsewhere[:3]))}?")
+            return fault(key, "no such key", hint=f"Did you mean {' or '.join(map(repr, elsewhere[:3]))}?")
     return fault(key, "no such key", got=part, choices=choices)
 
 

@@ -1,6 +1,7 @@
 """The one error that users see: what was found, the rule, what to do."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -34,3 +35,29 @@ def fault(where: str, wrong: str, *, got: object = None, choices: Iterable[objec
     if hint:
         text += f" {hint}"
     return text
+
+
+class Faults:
+    """Faults gathered while checking goes on, so that the user sees all of them at once."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def add(
+        self, where: str, wrong: str, *, got: object = None, choices: Iterable[object] = (), hint: str = ""
+    ) -> None:
+        """Note one fault."""
+        self.texts.append(fault(where, wrong, got=got, choices=choices, hint=hint))
+
+    @contextmanager
+    def gathered(self) -> Iterator[None]:
+        """Take in the faults of a HeatproofError raised in the block, and go on after it."""
+        try:
+            yield
+        except HeatproofError as error:
+            self.texts += error.faults
+
+    def raise_any(self) -> None:
+        """Raise one HeatproofError with all faults, if there are any."""
+        if self.texts:
+            raise HeatproofError(*dict.fromkeys(self.texts))

@@ -47,7 +47,10 @@ FUNCTION_KEY = {
 # Keys of an explainer's entry that the plan reads: not settings of the function.
 ENTRY_KEYS = ("layer", "views", "fusion", "rerun_images", "of")
 # Keyword-only parameters that the caller of a choice supplies: neither settings nor YAML keys.
-SUPPLIED: dict[str, tuple[str, ...]] = {"explainer": ("layer", "seeds"), "dataset": ("size", "channels", "seed")}
+SUPPLIED: dict[str, tuple[str, ...]] = {
+    "explainer": ("layer", "seeds"),
+    "dataset": ("size", "channels", "seed", "classes"),
+}
 
 
 def conf_folder() -> Path:
@@ -131,7 +134,8 @@ class Choice:
             module = importlib.import_module(self.module)
         except ModuleNotFoundError:
             spec = importlib.util.spec_from_file_location(self.module, self.path)
-            assert spec is not None and spec.loader is not None
+            assert spec is not None
+            assert spec.loader is not None
             module = importlib.util.module_from_spec(spec)
             sys.modules[self.module] = module  # so that it is run once and its classes can be pickled
             try:
@@ -139,7 +143,7 @@ class Choice:
             except BaseException:
                 del sys.modules[self.module]
                 raise
-        return getattr(module, self.name)  # type: ignore[no-any-return]
+        return getattr(module, self.name)
 
 
 @dataclass(frozen=True)
@@ -183,7 +187,7 @@ def add_plugin(package: str, folder: Path) -> None:
 
 
 def extra_folders() -> tuple[Path | None, tuple[Path, ...]]:
-    """Folders of YAML beside the shipped one: the user's (`HEATPROOF_CONF`) or None, and those of installed plug-ins."""
+    """Folders of YAML beside the shipped one: the user's (`HEATPROOF_CONF`) or None, and those of plug-ins."""
     user = user_folder()
     return user, tuple(root / "conf" for _, root in _plugins if root != user and (root / "conf").is_dir())
 
@@ -294,8 +298,7 @@ def bind(kind: str, name: str, settings: Mapping[str, Any] | None = None) -> Bou
 
 @functools.cache
 def _shipped_file(kind: str, name: str) -> Mapping[str, Any]:
-    folders = [conf_folder(), *(root / "conf" for _, root in _plugins), *(root for _, root in _plugins)]
-    for folder in folders:
+    for folder in _conf_folders():
         path = folder / kind / f"{name}.yaml"
         if path.is_file():
             return MappingProxyType(yaml.safe_load(path.read_text()) or {})
@@ -312,14 +315,24 @@ def preset(kind: str, name: str) -> Bound:
     """A YAML file of `conf/<kind>` by its name, bound: the file names the function and its settings."""
     content = dict(_shipped_file(kind, name))
     if not content:
-        raise HeatproofError(fault(kind, f"no such file in conf/{kind}", got=name, choices=_files(kind)))
+        raise HeatproofError(fault(kind, f"no such file in conf/{kind}", got=name, choices=conf_names(kind)))
     function = content.pop(FUNCTION_KEY[kind], name)
     known = find(kind, function).parameters
     return bind(kind, function, {k: v for k, v in content.items() if k in known})
 
 
-def _files(kind: str) -> list[str]:
-    return sorted(path.stem for path in (conf_folder() / kind).glob("*.yaml"))
+def conf_file(group: str, name: str) -> Mapping[str, Any] | None:
+    """The content of an option of a config group, or None where there is no such file."""
+    return _shipped_file(group, name) or None
+
+
+def conf_names(group: str) -> list[str]:
+    """The options of a config group, those of the user and of plug-ins included."""
+    return sorted({path.stem for folder in _conf_folders() for path in (folder / group).glob("*.yaml")})
+
+
+def _conf_folders() -> list[Path]:
+    return [conf_folder(), *(root / "conf" for _, root in _plugins), *(root for _, root in _plugins)]
 
 
 def hash_of(content: Any) -> str:

@@ -1,0 +1,86 @@
+"""How many images must pass the network, and a rough guess of the time: for the plan's text and progress bars."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from heatproof.base import registry
+from heatproof.base.records import Method, MetricChoice
+from heatproof.base.registry import Bound
+from heatproof.base.settings import Compute, LoadSettings, MeasureSettings, TrainSettings
+
+# Milliseconds a forward pass at 224 px on two CPU cores, by name; others as a ResNet-50.
+MS_AT_224 = {
+    "small_cnn": 8.0,
+    "squeezenet1_0": 12.0,
+    "mobilenet_v2": 14.0,
+    "efficientnet_b0": 22.0,
+    "resnet18": 22.0,
+    "densenet121": 50.0,
+    "resnet50": 50.0,
+    "vgg16": 150.0,
+}
+BACKWARD = 2.0  # a backward pass beside a forward one
+GPU_SPEEDUP = 50.0
+STEPS = 32
+
+
+def passes_of(
+    methods: Sequence[Method], metrics: Sequence[MetricChoice], images: int, measure: MeasureSettings
+) -> tuple[int, int]:
+    """Images that pass for maps (reruns included) and for perturbations, estimated.
+
+    Reruns and views are shared by the methods of a run; perturbed images differ by method, region and fill.
+    """
+    views = {registry.hash_of(view.identity()) for method in methods for view in method.views} or {""}
+    reruns = max((int(m.metric.settings.get("noises", 0)) for m in metrics), default=0)
+    reruns += max((len(m.metric.settings.get("views", ())) for m in metrics), default=0)
+    model_free = [method for method in methods if method.control_of == "all"]
+    tested = [method for method in methods if method.control_of is None]
+    blurred = [method for method in methods if method.alter == "blurred"]
+    asked = {request for metric in metrics for request in _requests(metric.metric)}
+    moved = {
+        request for metric in metrics if metric.metric.facts.get("shifted") for request in _requests(metric.metric)
+    }
+    copies = measure.shifts if "shifted" in measure.controls and measure.protocol == "sound" else 0
+    perturbed = sum(n for *_, n in asked) * (len(tested) + len(blurred) + len(model_free))
+    perturbed += sum(n for *_, n in moved) * len(tested) * copies
+    return images * len(views) * (1 + reruns), images * perturbed
+
+
+def seconds_of(
+    maps: int, perturbed: int, trained: int, model: str, load: LoadSettings, train: TrainSettings, compute: Compute
+) -> float:
+    """A rough guess of the time for this machine: right within a factor of three or so."""
+    one = MS_AT_224.get(model, MS_AT_224["resnet50"]) / 1000 * (load.size / 224) ** 2
+    one *= max(0.25, 2 / (os.cpu_count() or 2)) / (GPU_SPEEDUP if compute.device.startswith("cuda") else 1.0)
+    epochs = {"none": 0.0, "frozen": 1 / (1 + BACKWARD)}.get(train.policy, float(train.epochs))
+    return (1 + BACKWARD) * (trained * epochs + maps) * one + perturbed * one
+
+
+def _requests(metric: Bound) -> set[tuple[str, str, float, int]]:
+    """Distinct perturbed images that a metric asks for: kind, fill, share of the map, and how many."""
+    q = float(metric.settings.get("q", metric.settings.get("percentile", 0)))
+    fill = str(metric.settings.get("fill", ""))
+    steps = int(metric.settings.get("steps", STEPS))
+    kinds = _asked(metric.choice.path, metric.name)
+    return {(kind, fill, q, steps if kind == "steps" else 1) for kind in kinds}
+
+
+@functools.cache
+def _asked(path: Path, name: str) -> frozenset[str]:
+    """Which makers of perturbed images (`case.without`, `case.only`, `case.steps`) a metric's source text calls."""
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.FunctionDef) and node.name == name:
+            return frozenset(
+                call.func.attr
+                for call in ast.walk(node)
+                if isinstance(call, ast.Call)
+                and isinstance(call.func, ast.Attribute)
+                and call.func.attr in ("without", "only", "steps")
+            )
+    return frozenset()

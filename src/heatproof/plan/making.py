@@ -1,0 +1,230 @@
+"""The composed config, taken apart, checked as a whole, and put together as a plan."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from heatproof.base import registry
+from heatproof.base.errors import Faults
+from heatproof.base.registry import Bound
+from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
+from heatproof.plan.cost import passes_of, seconds_of
+from heatproof.plan.data import check_counts, counted, source_of
+from heatproof.plan.methods import families, methods_of
+from heatproof.plan.metrics import metrics_of
+from heatproof.plan.record import Plan, ReportSettings, Tracking
+from heatproof.plan.sections import section, settings_of, unknown_keys, value_of
+
+ROOT_TYPES = {
+    "name": "str",
+    "stage": "str | None",
+    "show": "str | None",
+    "seed": "int",
+    "device": "str",
+    "precision": "str",
+    "deterministic": "bool",
+    "protocol": "str",
+    "target": "str",
+    "sign": "str",
+    "controls": "tuple[str, ...]",
+}
+SECTIONS = (
+    "dataset", "model", "train", "explainer", "views", "metrics", "explain", "eval", "tracking", "report", "sweep",
+)  # fmt: skip
+# Keys whose work is still to come; a value in one of them is refused rather than ignored.
+NOT_YET = ("image", "arm", "scale")
+ROOT_KEYS = (*ROOT_TYPES, *NOT_YET, *SECTIONS)
+LOAD_KEYS = tuple(field.name for field in dataclasses.fields(LoadSettings))
+
+
+def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
+    """The plan of one job. Raises one HeatproofError with every fault of the config."""
+    faults = Faults()
+    warnings: list[str] = []
+    root = _root(config, faults)
+    config = {**config, **{key: {} for key in SECTIONS if not isinstance(config.get(key), Mapping)}}
+    load = section(
+        {key: value for key, value in config["dataset"].items() if key in LOAD_KEYS}, "dataset", LoadSettings, faults
+    )
+    dataset = _choice("dataset", config["dataset"], faults, other=LOAD_KEYS)
+    model = _choice("model", config["model"], faults)
+    train = section(config["train"], "train", TrainSettings, faults)
+    explain = section({**config["explain"], "target": root["target"]}, "explain", ExplainSettings, faults)
+    evaluation = section(config["eval"], "eval", EvalSettings, faults)
+    tracking = section(config["tracking"], "tracking", Tracking, faults)
+    report = section(config["report"], "report", ReportSettings, faults)
+    value_of(config["sweep"].get("fail_fast"), "bool", "sweep.fail_fast", faults)
+    methods = methods_of(config, faults)
+    annotation = dataset.facts.get("annotation") if dataset else "mask"
+    metrics = metrics_of(config, families(methods), annotation, faults, warnings)
+    counts = _data(config, dataset, load, root, train.policy if train else "none", faults, warnings)
+    if evaluation and evaluation.shard >= evaluation.shards:
+        faults.add("eval.shard", f"shards are counted from 0 to eval.shards - 1 = {evaluation.shards - 1}",
+                   got=evaluation.shard)  # fmt: skip
+    if model and train:
+        _check_weights(model, train, faults)
+        _check_gradients(model, methods, faults)
+    if report and root["stage"] == "report":
+        faults.add("stage", "merging earlier runs is not there yet", got="report", hint="stage=null runs everything.")
+    elif report and report.runs is not None:
+        faults.add("report.runs", "merging earlier runs is not there yet", got=report.runs)
+    faults.raise_any()
+    assert dataset is not None and load is not None and model is not None and train is not None  # noqa: PT018
+    assert explain is not None and evaluation is not None and tracking is not None and report is not None  # noqa: PT018
+    measure = MeasureSettings(root["seed"], root["sign"], root["protocol"], tuple(root["controls"]))
+    compute = Compute(root["device"], root["precision"], root["deterministic"])
+    there = sum(counts[evaluation.split].values())
+    images = min(there, evaluation.images or there)
+    model_name = str(model.settings.get("name") or model.name)
+    maps, perturbed = passes_of(methods, metrics, images, measure)
+    trained = sum(counts["train"].values())
+    return Plan(
+        name=root["name"],
+        stage=root["stage"],
+        show=root["show"],
+        seed=root["seed"],
+        dataset=dataset,
+        dataset_name=dataset.name,
+        load=load,
+        model=model,
+        model_name=model_name,
+        train=train,
+        methods=methods,
+        metrics=metrics,
+        explain=explain,
+        eval=evaluation,
+        measure=measure,
+        compute=compute,
+        tracking=tracking,
+        report=report,
+        config=config,
+        overrides=tuple(overrides),
+        hash=_hash(dataset, load, model, train, methods, metrics, explain, evaluation, measure, compute),
+        counts=counts,
+        passes=maps + perturbed,
+        seconds=seconds_of(maps, perturbed, trained, model_name, load, train, compute),
+        warnings=tuple(warnings),
+    )
+
+
+def _root(config: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
+    for key in config:
+        if key not in ROOT_KEYS:
+            faults.add(key, "no such key", got=key, choices=ROOT_KEYS)
+    for key in SECTIONS:
+        if not isinstance(config.get(key, {}), Mapping) and config[key] is not None:
+            faults.add(key, "a group of keys is expected", got=config.get(key))
+    for key in NOT_YET:
+        if config.get(key) is not None:
+            faults.add(key, "not there yet: leave it null", got=config[key])
+    root = {key: value_of(config.get(key), kind, key, faults) for key, kind in ROOT_TYPES.items()}
+    if isinstance(root["controls"], (list, tuple)):
+        root["controls"] = tuple(dict.fromkeys(map(str, root["controls"])))
+    else:
+        root["controls"] = ()
+    if isinstance(root["device"], str) and not _is_device(root["device"]):
+        faults.add("device", "no such device", got=root["device"], choices=("auto", "cpu", "cuda", "cuda:0"))
+    return root
+
+
+def _is_device(name: str) -> bool:
+    return name in ("auto", "cpu", "cuda") or (name.startswith("cuda:") and name[5:].isdigit())
+
+
+def _choice(kind: str, config: Mapping[str, Any], faults: Faults, *, other: tuple[str, ...] = ()) -> Bound | None:
+    key = registry.FUNCTION_KEY[kind]
+    with faults.gathered():
+        if config.get(key) is None:
+            faults.add(f"{kind}.{key}", "the key is missing", hint=f"Choose one: {kind}=OPTION.")
+            return None
+        choice = registry.find(kind, str(config[key]))
+        unknown_keys(choice, config, kind, faults, other=(key, "root", *other) if kind == "dataset" else (key,))
+        return registry.bind(kind, choice.name, settings_of(choice, config, kind, faults))
+    return None
+
+
+def _data(
+    config: Mapping[str, Any],
+    dataset: Bound | None,
+    load: LoadSettings | None,
+    root: Mapping[str, Any],
+    policy: str,
+    faults: Faults,
+    warnings: list[str],
+) -> dict[str, dict[str, int]]:
+    if dataset is None or load is None:
+        return {}
+    source = source_of(dataset, load, faults)
+    if source is None:
+        return {}
+    counts, classes = counted(source, load, dataset, faults)
+    warnings += source.remarks
+    if counts and config["eval"].get("split") in counts:
+        warnings += check_counts(counts, config, policy, faults)
+    if isinstance(root["target"], str) and root["target"] not in ("predicted", "true", *classes):
+        faults.add("target", "no such class", got=root["target"], choices=("predicted", "true", *classes))
+    return counts
+
+
+def _check_weights(model: Bound, train: TrainSettings, faults: Faults) -> None:
+    weights = model.settings.get("weights")
+    if weights is not None and weights != "imagenet" and not Path(weights).expanduser().is_file():
+        faults.add("model.weights", "no such file; a file, imagenet or null is expected", got=weights)
+    if weights is None and train.policy in ("none", "frozen"):
+        what = "explains a net as it is" if train.policy == "none" else "keeps the weights of the backbone"
+        hint = (
+            "Name them: model.weights=FILE or model.weights=imagenet."
+            if "weights" in model.choice.parameters
+            else f"{model.name} takes no weights: train=scratch."
+        )
+        faults.add("train", f"train={train.policy} {what}, and there are no weights", hint=hint)
+
+
+def _check_gradients(model: Bound, methods: Sequence[Any], faults: Faults) -> None:
+    if model.facts.get("gradient", True):
+        return
+    needing = {method.explainer.name for method in methods if "gradient" in method.explainer.facts.get("needs", ())}
+    for name in sorted(needing):
+        faults.add("explainer", f"{name} needs gradients, and the model {model.name} has none")
+
+
+def _hash(
+    dataset: Bound,
+    load: LoadSettings,
+    model: Bound,
+    train: TrainSettings,
+    methods: Sequence[Any],
+    metrics: Sequence[Any],
+    explain: ExplainSettings,
+    evaluation: EvalSettings,
+    measure: MeasureSettings,
+    compute: Compute,
+) -> str:
+    """Hash of all that decides a number: files enter by name and size, not by place."""
+    return registry.hash_of(
+        {
+            "dataset": {**dataset.identity(), "settings": _placeless(dataset)},
+            "load": dataclasses.asdict(load),
+            "model": {**model.identity(), "settings": _placeless(model)},
+            "train": {k: v for k, v in dataclasses.asdict(train).items() if k != "checkpoint"},
+            "methods": [[str(method.name), method.identity()] for method in methods],
+            "metrics": [[choice.label, choice.metric.identity()] for choice in metrics],
+            "explain": {"seed": explain.seed, "target": explain.target},
+            "eval": dataclasses.asdict(evaluation),
+            "measure": dataclasses.asdict(measure),
+            "compute": {"precision": compute.precision},
+        }
+    )
+
+
+def _placeless(bound: Bound) -> dict[str, Any]:
+    result = {}
+    for key, value in bound.settings.items():
+        if key == "root":
+            continue
+        path = Path(value).expanduser() if isinstance(value, str) and len(value) < 1000 else None
+        result[key] = [path.name, path.stat().st_size] if path is not None and path.is_file() else value
+    return dict(sorted(result.items()))

@@ -1,0 +1,79 @@
+"""What a run is going to do, decided and checked: the one thing that `run` gets from the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from heatproof.base.records import Method, MetricChoice
+from heatproof.base.registry import Bound
+from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
+
+
+@dataclass(frozen=True)
+class Tracking:
+    """`tracking.*`: where the run goes in MLflow; None = the data set's name and the run's name."""
+
+    experiment: str | None
+    run_name: str | None
+    upload: bool
+
+
+@dataclass(frozen=True)
+class ReportSettings:
+    """`report.*`: earlier runs to merge, and whether maps are kept as files."""
+
+    runs: str | list[str] | None
+    maps: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every choice of a run, typed and checked.
+
+    `methods`: those under test, then their controls. `config`: the composed config in plain types. `hash`: of all that
+    decides a number (no paths, tracking, report, device, batch sizes of passes). `counts`: split -> class -> images.
+    `passes`: images that the network is run on after training, estimated; `seconds`: a rough guess for this machine.
+    """
+
+    name: str
+    stage: str | None
+    show: str | None
+    seed: int
+    dataset: Bound
+    dataset_name: str
+    load: LoadSettings
+    model: Bound
+    model_name: str
+    train: TrainSettings
+    methods: tuple[Method, ...]
+    metrics: tuple[MetricChoice, ...]
+    explain: ExplainSettings
+    eval: EvalSettings
+    measure: MeasureSettings
+    compute: Compute
+    tracking: Tracking
+    report: ReportSettings
+    config: Mapping[str, Any]
+    overrides: tuple[str, ...]
+    hash: str
+    counts: Mapping[str, Mapping[str, int]]
+    passes: int
+    seconds: float
+    warnings: tuple[str, ...]
+
+    def tracked(self) -> dict[str, Any]:
+        """Experiment, run name, params and tags of the run in MLflow."""
+        return {
+            "experiment": self.tracking.experiment or self.dataset_name,
+            "run_name": self.tracking.run_name or self.name,
+            "params": self.config,
+            "tags": {
+                "plan_hash": self.hash,
+                "split": self.load.split,
+                "protocol": self.measure.protocol,
+                "device": self.compute.device,
+                "precision": self.compute.precision,
+            },
+        }

@@ -1,0 +1,143 @@
+"""Sections of the config as frozen settings: every key known, every value of its type and in its range."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
+
+from heatproof.base.errors import Faults
+from heatproof.base.registry import Choice
+from heatproof.base.typed import checked
+
+Settings = TypeVar("Settings")
+Rule = tuple[str, Callable[[Any], bool]]
+
+AT_LEAST_1: Rule = ("at least 1", lambda value: value >= 1)
+NOT_NEGATIVE: Rule = ("not negative", lambda value: value >= 0)
+POSITIVE: Rule = ("above 0", lambda value: value > 0)
+INSIDE_UNIT: Rule = ("between 0 and 1, both excluded", lambda value: 0 < value < 1)
+
+# Range of a key by its full name, or by its last part for the settings of choices.
+RANGES: dict[str, Rule] = {
+    "dataset.seed": NOT_NEGATIVE,
+    "dataset.n": AT_LEAST_1,
+    "dataset.size": ("8 to 4096 pixels", lambda value: 8 <= value <= 4096),
+    "dataset.channels": ("1 or 3", lambda value: value in (1, 3)),
+    "dataset.cap": ("at least 1, or 'smallest'", lambda value: value == "smallest" or value >= 1),
+    "dataset.fractions": (
+        "not negative, and 1 in sum",
+        lambda value: min(value) >= 0 and abs(sum(value) - 1) < 1e-6,
+    ),
+    "train.epochs": AT_LEAST_1,
+    "train.batch": AT_LEAST_1,
+    "train.lr": POSITIVE,
+    "train.weight_decay": NOT_NEGATIVE,
+    "train.patience": AT_LEAST_1,
+    "train.clip_norm": POSITIVE,
+    "explain.batch": AT_LEAST_1,
+    "eval.images": AT_LEAST_1,
+    "eval.rerun_images": AT_LEAST_1,
+    "eval.shard": NOT_NEGATIVE,
+    "eval.shards": AT_LEAST_1,
+    "seed": NOT_NEGATIVE,
+    "q": INSIDE_UNIT,
+    "percentile": ("between 0 and 100, both excluded", lambda value: 0 < value < 100),
+    "noises": AT_LEAST_1,
+    "noise_std": NOT_NEGATIVE,
+    "dropout": ("0 or more and below 1", lambda value: 0 <= value < 1),
+    "width": AT_LEAST_1,
+    "stages": AT_LEAST_1,
+    "grid": AT_LEAST_1,
+    "sd": POSITIVE,
+    "epsilon": NOT_NEGATIVE,
+    "fraction": ("above 0, at most 1", lambda value: 0 < value <= 1),
+    "factor": POSITIVE,
+    "exponent": POSITIVE,
+    "kernel": ("odd and at least 1", lambda value: value >= 1 and value % 2 == 1),
+}
+FILLS = ("mean", "black", "gray", "blur", "noise", "road", "normalized_zero")
+# Words that a key may hold.
+WORDS: dict[str, tuple[str, ...]] = {
+    "stage": ("plan", "load", "train", "predict", "explain", "measure", "report"),
+    "precision": ("fp32", "bf16"),
+    "protocol": ("sound", "study"),
+    "sign": ("signed", "absolute"),
+    "eval.split": ("train", "val", "test"),
+    "train.policy": ("scratch", "frozen", "finetune", "none"),
+    "train.optimizer": ("adam", "adamw", "sgd"),
+    "train.monitor": ("val_loss", "val_accuracy", "val_macro_f1"),
+    "train.augment": ("flip", "shift", "rotate"),
+    "fill": FILLS,
+    "scale": ("p99", "minmax", "none"),
+}
+
+
+def section(
+    config: Mapping[str, Any], where: str, made: type[Settings], faults: Faults, *, other: Iterable[str] = ()
+) -> Settings | None:
+    """A section as its dataclass, or None after noting what is wrong; keys in `other` belong to somebody else."""
+    if not isinstance(config, Mapping):
+        faults.add(where, "a group of keys is expected", got=config)
+        return None
+    fields = {field.name: str(field.type) for field in dataclasses.fields(made)}  # type: ignore[arg-type]
+    known = [*fields, *other]
+    before = len(faults.texts)
+    for key in config:
+        if key not in known:
+            faults.add(f"{where}.{key}", "no such key", got=key, choices=known)
+    values = {}
+    for key, annotation in fields.items():
+        if key not in config:
+            faults.add(f"{where}.{key}", "the key is missing")
+        else:
+            values[key] = value_of(config[key], annotation, f"{where}.{key}", faults)
+    return made(**values) if len(faults.texts) == before else None
+
+
+def settings_of(choice: Choice, config: Mapping[str, Any], where: str, faults: Faults) -> dict[str, Any]:
+    """The settings of a choice among the keys of its entry, checked; others are for the caller to judge."""
+    result = {}
+    for name, parameter in choice.parameters.items():
+        if name in config:
+            result[name] = value_of(config[name], parameter.annotation, f"{where}.{name}", faults)
+    return result
+
+
+def unknown_keys(
+    choice: Choice, config: Mapping[str, Any], where: str, faults: Faults, *, other: Iterable[str] = ()
+) -> None:
+    """Note every key of an entry that neither the choice nor the caller knows."""
+    known = [*choice.parameters, *other]
+    for key in config:
+        if key not in known:
+            faults.add(f"{where}.{key}", "no such key", got=key, choices=known)
+
+
+def value_of(value: Any, annotation: str, where: str, faults: Faults) -> Any:
+    """The value as its annotation wants it, in its range and among its words."""
+    before = len(faults.texts)
+    with faults.gathered():
+        value = checked(value, annotation, where)
+    if len(faults.texts) == before and value is not None:
+        in_range(value, where, faults)
+    return value
+
+
+def in_range(value: Any, where: str, faults: Faults) -> None:
+    """Note a value outside the range or the words of its key."""
+    last = where.rpartition(".")[2]
+    words = WORDS.get(where) or (WORDS.get(last) if "." in where else None)
+    if words is not None:
+        for one in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(one, str) and one not in words:
+                faults.add(where, "no such option", got=one, choices=words)
+    rule = RANGES.get(where) or (RANGES.get(last) if "." in where else None)
+    if rule is not None:
+        text, holds = rule
+        try:
+            good = holds(value)
+        except TypeError:
+            good = False
+        if not good:
+            faults.add(where, f"must be {text}", got=value)
