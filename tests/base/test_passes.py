@@ -40,6 +40,7 @@ def drop(case, fill="mean"):
 DROP = {"columns": ("drop", "kept", "hit", "logit"), "needs": ("order",)}
 
 
+@torch.no_grad()
 def one_by_one(classifier, the_block, maps, fill):
     """The slow twin: one image, one region, one forward pass at a time."""
     rows = []

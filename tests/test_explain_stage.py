@@ -1,0 +1,121 @@
+"""The explain stage stores maps by content and loses at most a block."""
+
+import numpy as np
+import pytest
+import stocked
+
+from heatproof import explain
+from heatproof.base import methods as maps_of
+from heatproof.base.errors import HeatproofError
+from heatproof.base.records import Predictions
+from heatproof.base.settings import ExplainSettings
+from heatproof.base.store import Store
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    calls = []
+    real = maps_of.explain_batch
+
+    def counting(classifier, images, targets, methods, **more):
+        calls.append([str(method.name) for method in methods])
+        return real(classifier, images, targets, methods, **more)
+
+    monkeypatch.setattr(maps_of, "explain_batch", counting)
+    return calls
+
+
+def explained(tmp_path, methods, n=12, **more):
+    samples = stocked.samples(n)
+    return explain.explain(
+        samples,
+        stocked.classifier(),
+        stocked.predictions(samples),
+        methods,
+        more.pop("settings", stocked.EXPLAIN),
+        protocol="sound",
+        store=Store(tmp_path),
+        progress=False,
+        **more,
+    )
+
+
+def test_a_second_call_runs_nothing_and_gives_the_same(tmp_path, counted):
+    first = explained(tmp_path, stocked.methods("gradcam", "random"))
+    assert counted
+    counted.clear()
+    second = explained(tmp_path, stocked.methods("gradcam", "random"))
+    assert counted == []
+    for name in first.files:
+        assert np.array_equal(first.array(name), second.array(name))
+        assert first.status[name] == second.status[name]
+    assert set(first.sd_files) == {"gradcam:three.mean"}
+
+
+def test_one_method_more_runs_that_method_alone(tmp_path, counted):
+    explained(tmp_path, stocked.methods("gradcam"))
+    counted.clear()
+    explained(tmp_path, stocked.methods("gradcam", "edge"))
+    assert counted == [["edge"]]
+
+
+def test_batches_do_not_change_maps(tmp_path):
+    small = ExplainSettings(seed=1, batch=1, target="predicted")
+    one = explained(tmp_path / "one", stocked.methods("gradcam", "random"), settings=small)
+    many = explained(tmp_path / "many", stocked.methods("gradcam", "random"))
+    for name in one.files:
+        np.testing.assert_allclose(one.array(name), many.array(name), atol=1e-5)
+
+
+def test_a_crash_costs_the_block_in_work_only(tmp_path, monkeypatch):
+    real = maps_of.explain_batch
+    seen = []
+
+    def crashing(classifier, images, targets, methods, *, ids, **more):
+        if "image069" in ids:
+            raise RuntimeError("power cut")
+        return real(classifier, images, targets, methods, ids=ids, **more)
+
+    def counting(classifier, images, targets, methods, *, ids, **more):
+        seen.extend(ids)
+        return real(classifier, images, targets, methods, ids=ids, **more)
+
+    monkeypatch.setattr(maps_of, "explain_batch", crashing)
+    with pytest.raises(RuntimeError, match="power cut"):
+        explained(tmp_path, stocked.methods("gradcam"), n=70)
+    monkeypatch.setattr(maps_of, "explain_batch", counting)
+    explained(tmp_path, stocked.methods("gradcam"), n=70)
+    assert len(seen) == 35
+    assert "image000" not in seen
+
+
+def test_blurred_controls_know_their_sd(tmp_path):
+    maps = explained(tmp_path, stocked.methods("gradcam"))
+    blurred = next(method for method in maps.methods if method.alter == "blurred")
+    assert blurred.blur_px is not None
+    assert blurred.blur_px >= 0
+    assert str(blurred.name) in maps.files
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [("true", [0, 1, 2] * 4), ("class2", [2] * 12)],
+)
+def test_targets(tmp_path, target, expected):
+    settings = ExplainSettings(seed=1, batch=16, target=target)
+    assert explained(tmp_path, stocked.methods("gradcam"), settings=settings).targets.tolist() == expected
+
+
+def test_an_unknown_target_lists_the_classes(tmp_path):
+    settings = ExplainSettings(seed=1, batch=16, target="clas2")
+    with pytest.raises(HeatproofError, match=r"target.*'clas2'.*Did you mean 'class2'\?.*class0, class1, class2"):
+        explained(tmp_path, stocked.methods("gradcam"), settings=settings)
+
+
+def test_nothing_to_explain_is_an_error(tmp_path):
+    samples = stocked.samples()
+    nothing = Predictions(None, {}, np.array([], dtype=int))
+    with pytest.raises(HeatproofError, match="no image is left to explain"):
+        explain.explain(
+            samples, stocked.classifier(), nothing, [], stocked.EXPLAIN, protocol="sound", store=Store(tmp_path)
+        )

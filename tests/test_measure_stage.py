@@ -1,0 +1,155 @@
+"""The measure stage: a long table that does not depend on batches or neighbours, stored cell by cell."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import stocked
+import torch
+
+from heatproof import explain, measure
+from heatproof.base.passes import Engine
+from heatproof.base.store import Store
+
+SOME = ("faith", "loc_acc", "stability", "consist_pearson")
+
+
+def measured(tmp_path, methods=None, metrics=SOME, n=12, batch=32, settings=stocked.MEASURE):
+    samples, classifier, store = stocked.samples(n), stocked.classifier(), Store(tmp_path)
+    maps = explain.explain(
+        samples,
+        classifier,
+        stocked.predictions(samples),
+        methods or stocked.methods("gradcam", "random"),
+        stocked.EXPLAIN,
+        protocol="sound",
+        store=store,
+        progress=False,
+    )
+    return measure.measure(
+        samples,
+        classifier,
+        maps,
+        stocked.metrics(*metrics),
+        settings,
+        stocked.EVALUATION,
+        store=store,
+        batch=batch,
+        progress=False,
+    )
+
+
+def pivot(table):
+    return table.pivot_table(index=["image", "method", "column"], values="value", dropna=False)["value"].sort_index()
+
+
+def test_the_table_is_long_and_complete(tmp_path):
+    table = measured(tmp_path).table
+    assert list(table.columns) == measure.COLUMNS
+    assert not table.duplicated(["image", "method", "column", "identity"]).any()
+    own = table[(table["column"] == "faith") & (table["control_of"].isna())]
+    assert set(own["method"]) == {"gradcam", "gradcam:three.mean"}
+    assert (table["value"].isna() == (table["status"] != "ok")).all()
+    shifted = table[table["method"] == "shifted-gradcam"]
+    assert set(shifted["column"]) == {"faith"}
+    assert set(shifted["control_of"]) == {"gradcam"}
+
+
+def test_excess_is_value_minus_control(tmp_path):
+    scores = pivot(measured(tmp_path).table).unstack("column")
+    own = scores.xs("gradcam:three.mean", level="method")
+    shifted = scores.xs("shifted-gradcam:three.mean", level="method")
+    np.testing.assert_allclose(own["faith_excess"], own["faith"] - shifted["faith"], atol=1e-12)
+    np.testing.assert_allclose(own["stability_excess"], own["stability"] - own["stability_floor"], atol=1e-12)
+    marked = own.dropna(subset="loc_acc")
+    assert len(marked) == 6
+    np.testing.assert_allclose(marked["loc_acc_excess"], marked["loc_acc"] - marked["loc_acc_chance"], atol=1e-12)
+
+
+def test_images_without_a_mask_say_so(tmp_path):
+    table = measured(tmp_path, metrics=["loc_acc"]).table
+    odd = table[(table["column"] == "loc_acc") & (table["image"].str[-1].astype(int) % 2 == 1)]
+    assert set(odd["status"]) == {"undefined:no_mask"}
+
+
+def test_batch_size_does_not_matter(tmp_path):
+    one, many = (pivot(measured(tmp_path / str(batch), batch=batch).table) for batch in (1, 32))
+    np.testing.assert_allclose(one, many, atol=1e-5)
+
+
+def test_numbers_do_not_depend_on_methods_and_metrics_beside_them(tmp_path):
+    full = pivot(measured(tmp_path / "full").table)
+    alone = pivot(measured(tmp_path / "alone", methods=stocked.methods("gradcam"), metrics=["stability"]).table)
+    np.testing.assert_allclose(full.loc[alone.index], alone, atol=1e-5)
+
+
+def test_a_second_call_runs_nothing(tmp_path, monkeypatch):
+    first = measured(tmp_path)
+    assert first.passes["new_cells"] > 0
+
+    def never(self, tasks):
+        raise AssertionError("everything is stored")
+
+    monkeypatch.setattr(Engine, "run", never)
+    second = measured(tmp_path)
+    assert second.passes["new_cells"] == 0
+    pd.testing.assert_frame_equal(first.table, second.table)
+
+
+def test_one_metric_more_costs_its_own_passes(tmp_path):
+    measured(tmp_path, metrics=["faith", "stability"])
+    more = measured(tmp_path, metrics=["faith", "stability", "loc_acc"])
+    assert more.passes["used"] == 0
+    assert more.passes["maps"] == 0
+    assert more.passes["new_cells"] == 4
+
+
+def test_a_crash_costs_the_block_in_work_only(tmp_path, monkeypatch):
+    reference = measured(tmp_path / "reference", n=70)
+    real, starts = Engine.run, []
+
+    def crashing(self, tasks):
+        starts.append(self.block.ids[0])
+        if len(starts) == 2:
+            raise RuntimeError("power cut")
+        return real(self, tasks)
+
+    monkeypatch.setattr(Engine, "run", crashing)
+    with pytest.raises(RuntimeError, match="power cut"):
+        measured(tmp_path / "cut", n=70)
+    again = measured(tmp_path / "cut", n=70)
+    assert starts == ["image000", "image035", "image035"]
+    np.testing.assert_allclose(pivot(again.table), pivot(reference.table), atol=0)
+    assert again.passes["used"] == reference.passes["used"]
+
+
+def test_rerun_images_are_one_seeded_subset():
+    use = measure.rerun_subset(20, 8, seed=3)
+    assert use.sum() == 8
+    assert np.array_equal(use, measure.rerun_subset(20, 8, seed=3))
+    assert measure.rerun_subset(20, None, seed=3).all()
+    assert measure.rerun_subset(20, 40, seed=3).all()
+
+
+def test_tensors_in_memory_give_what_the_stage_gives(tmp_path):
+    from_store = measured(tmp_path, methods=stocked.methods("gradcam")[:1])
+    samples, classifier = stocked.samples(), stocked.classifier()
+    maps = explain.explain(
+        samples,
+        classifier,
+        stocked.predictions(samples),
+        stocked.methods("gradcam")[:1],
+        stocked.EXPLAIN,
+        protocol="sound",
+        store=Store(tmp_path),
+        progress=False,
+    )
+    in_memory = measure.measure_tensors(
+        classifier,
+        samples.images(np.arange(12)),
+        maps,
+        stocked.metrics(*SOME),
+        stocked.MEASURE,
+        masks=torch.from_numpy(samples.masks).bool(),
+        table=samples.table[["image", "group", "label"]],
+    )
+    pd.testing.assert_series_equal(pivot(in_memory.table), pivot(from_store.table))
