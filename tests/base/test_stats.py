@@ -29,7 +29,7 @@ def test_bca_equals_scipy_on_the_same_resamples():
 
 
 def test_bca_counts_ties_half_like_scipy():
-    values = np.repeat([0.0, 1.0, 2.0, 5.0], [80, 40, 20, 10])
+    values = np.repeat([0.0, 1.0], [117, 3])
     means = stats.resample(values[:, None], 1, stats.RESAMPLES)[:, 0] / len(values)
     like = type("Result", (), {"bootstrap_distribution": means})()
     expected = scipy_stats.bootstrap(
@@ -72,6 +72,28 @@ def test_clusters_pool_the_images_of_drawn_groups():
     found = stats.interval(values, groups=list(groups), seed=7, resamples=400)
     assert found.kind == "bca"
     assert (found.lo, found.hi) == pytest.approx(tuple(ends), abs=1e-10)
+
+
+def test_bootstrap_t_of_clusters_equals_a_slow_twin():
+    rng = np.random.default_rng(12)
+    sizes = rng.integers(1, 7, 15)
+    groups = np.repeat(np.arange(15), sizes)
+    values = rng.exponential(size=len(groups))
+
+    def mean_and_error(drawn):
+        total = sum(sizes[g] for g in drawn)
+        mean = sum(values[groups == g].sum() for g in drawn) / total
+        squares = sum((values[groups == g].sum() - mean * sizes[g]) ** 2 for g in drawn)
+        return mean, np.sqrt(15 / 14 * squares) / total
+
+    mean, error = mean_and_error(range(15))
+    t = []
+    for row in np.random.default_rng((4, 15)).integers(0, 15, (500, 15)):
+        moved, spread = mean_and_error(row)
+        t.append((moved - mean) / spread)
+    expected = mean - np.quantile(t, 0.975) * error, mean - np.quantile(t, 0.025) * error
+    found = stats.interval(values, groups=list(groups), seed=4, resamples=500)
+    assert (found.lo, found.hi) == pytest.approx(expected, abs=1e-10)
 
 
 def test_images_of_one_patient_do_not_count_as_independent():
