@@ -45,7 +45,8 @@ class Source:
 
     `read(row)`: uint8 (H, W) or (H, W, 3) as stored, any size. `read_mask(row)`: bool (H, W) at any size, or None where
     the row has no annotation. `identity`: what decides the content of generated data (settings, version), or None for
-    files (then their bytes are hashed). `remarks`: one line per image or folder left out, with the reason.
+    files (then their bytes are hashed). `mask_paths(row)`: the files that `read_mask` reads, hashed with the images.
+    `remarks`: one line per image or folder left out, with the reason.
     """
 
     rows: tuple[Row, ...]
@@ -53,6 +54,7 @@ class Source:
     read: Callable[[Row], np.ndarray]
     read_mask: Callable[[Row], np.ndarray | None] | None = None
     identity: Mapping[str, Any] | None = None
+    mask_paths: Callable[[Row], tuple[str, ...]] | None = None
     remarks: tuple[str, ...] = ()
 
 

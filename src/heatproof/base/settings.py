@@ -12,10 +12,11 @@ from dataclasses import dataclass
 class LoadSettings:
     """`dataset.*` keys that every data set shares.
 
-    `split`: "official", "grouped" (stratified, groups kept together; single images where groups are unknown),
-    "random" (must be asked for), "study", or the path of a samples.parquet. `fractions`: train, val, test. `n`: seeded
-    class-stratified subsample, None = all. `cap`: at most so many images per class, "smallest" = the smallest class.
-    `size`: side in pixels after resizing. `channels`: 1 or 3. `classes`: which and in which order, None = all.
+    `split`: "official", "grouped" (stratified, groups kept together; single images where groups are unknown), "auto"
+    (official where the data have one, else grouped), "random" (must be asked for), "study", or the path of a
+    samples.parquet. `fractions`: train, val, test. `n`: seeded class-stratified subsample, None = all. `cap`: at most
+    so many images per class, "smallest" = the smallest class. `size`: side in pixels after resizing. `channels`: 1 or
+    3. `classes`: which and in which order, None = all.
     """
 
     seed: int

@@ -1,0 +1,100 @@
+"""Folders of classes on disk: listing them, and the errors when they are not as a data set needs them."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.images import EXTENSIONS, is_image
+
+
+def root_folder(dataset: str, root: str | os.PathLike[str] | None) -> Path:
+    """The data set's folder, or a HeatproofError that says what is wrong with it."""
+    if root is None:
+        raise HeatproofError(
+            fault(
+                f"dataset {dataset}",
+                "needs the folder of its data",
+                hint=f"Set dataset.root=; see conf/dataset/{dataset}.yaml.",
+            )
+        )
+    path = Path(root).expanduser()
+    if not path.is_dir():
+        near = path.parent
+        there = subfolders(near) if near.is_dir() else ()
+        raise HeatproofError(
+            fault(
+                "dataset.root",
+                "a file, not a folder" if path.exists() else "no such folder",
+                got=str(path),
+                choices=there,
+            )
+        )
+    return path
+
+
+def subfolders(folder: Path) -> tuple[str, ...]:
+    """Names of the folders inside, hidden ones left out, sorted."""
+    with os.scandir(folder) as entries:
+        return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
+
+
+def list_images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the image files directly in a folder, sorted, and a remark on what else lies there."""
+    images, others, inner = [], 0, 0
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                inner += 1
+            elif is_image(entry.name):
+                images.append(entry.name)
+            else:
+                others += 1
+    remarks = []
+    if others:
+        remarks.append(f"{folder}: {others} file(s) left out that are no images ({', '.join(sorted(EXTENSIONS))})")
+    if inner:
+        remarks.append(f"{folder}: {inner} folder(s) inside it left out; images lie directly in the class folder")
+    return tuple(sorted(images)), tuple(remarks)
+
+
+def named_folders(root: Path, names: Sequence[str], *, what: str, hint: str) -> tuple[Path, ...]:
+    """The folders of those names in `root`, found whatever their upper and lower case.
+
+    Raises a HeatproofError with one fault for each that is missing, naming `what` it is and what there is.
+    """
+    there = subfolders(root)
+    by_lower = {name.lower(): name for name in there}
+    missing = [name for name in names if name.lower() not in by_lower]
+    if missing:
+        advice = hint if there else "The folder holds no folders at all: is it the right one?"
+        raise HeatproofError(
+            *(fault(str(root), f"the {what} {name!r} is missing", choices=there, hint=advice) for name in missing)
+        )
+    return tuple(root / by_lower[name.lower()] for name in names)
+
+
+def class_folders(root: Path, names: Sequence[str]) -> tuple[Path, ...]:
+    """The folders of classes in `root`, as `named_folders` finds them."""
+    return named_folders(
+        root,
+        names,
+        what="class folder",
+        hint="Is this the right folder? Or choose the classes that you have with dataset.classes=[...].",
+    )
+
+
+def no_images(folder: Path) -> HeatproofError:
+    """The error for a class folder without images."""
+    with os.scandir(folder) as entries:
+        others = sorted(entry.name for entry in entries)[:3]
+    return HeatproofError(
+        fault(
+            str(folder),
+            "the class folder holds no images",
+            got=others or None,
+            hint=f"Images end in {', '.join(sorted(EXTENSIONS))}.",
+        )
+    )
