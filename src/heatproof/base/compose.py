@@ -6,7 +6,9 @@ that does not compose is taken apart here: groups first, then each key against w
 
 from __future__ import annotations
 
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from typing import Any, TypeVar
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra import main as hydra_main
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import ConfigSearchPath
@@ -44,16 +47,21 @@ Checked = TypeVar("Checked")
 
 @dataclass(frozen=True)
 class Job:
-    """One composed config in plain types, and the overrides that made it."""
+    """One composed config in plain types, the overrides that made it, and the results folders that Hydra would make for
+    it alone and for the sweep that it is part of."""
 
     config: Mapping[str, Any]
     overrides: tuple[str, ...]
+    folder: Path
+    sweep_folder: Path
 
 
 @dataclass(frozen=True)
 class Command:
-    """All jobs of a command and what was made of each; `sweep` also where a study makes it one."""
+    """All jobs of a command and what was made of each; `sweep` also where a study makes it one. `texts`: the overrides
+    as Hydra reads them, paths in quotes."""
 
+    texts: tuple[str, ...]
     jobs: tuple[Job, ...]
     sweep: bool
     checked: tuple[Any, ...] = ()
@@ -113,7 +121,7 @@ def command(
                 found.setdefault(text, []).append(number)
     if found:
         raise HeatproofError(*(_with_jobs(text, numbers, lists) for text, numbers in found.items()))
-    return Command(tuple(jobs), sweep, tuple(checked))
+    return Command(tuple(texts), tuple(jobs), sweep, tuple(checked))
 
 
 def _with_jobs(text: str, numbers: list[int], lists: Sequence[Sequence[str]]) -> str:
@@ -174,6 +182,37 @@ def _quote(path: str) -> str:
     return f"'{escaped}'"
 
 
+def run_hydra(task: Callable[[DictConfig], Any], texts: Sequence[str], *, multirun: bool) -> None:
+    """Let Hydra carry out a command that is known to compose; what a job raises comes out as it is."""
+    argv, full_error = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    sys.argv = ["heatproof", *texts, *(["--multirun"] if multirun else [])]
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints what was raised and exits
+    try:
+        hydra_main(version_base="1.3", config_path=str(conf_folder()), config_name=CONFIG)(task)()
+    finally:
+        sys.argv = argv
+        if full_error is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = full_error
+
+
+@dataclass(frozen=True)
+class Here:
+    """Where a job that Hydra runs is: its folder, and the folder of its sweep or None."""
+
+    folder: Path
+    sweep: Path | None
+    overrides: tuple[str, ...]
+
+
+def here() -> Here:
+    """The place of the running job."""
+    cfg = HydraConfig.get()
+    sweep = Path(cfg.sweep.dir).absolute() if cfg.mode == RunMode.MULTIRUN else None
+    return Here(Path(cfg.runtime.output_dir), sweep, tuple(cfg.overrides.task))
+
+
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """The config of a job without Hydra's own node, resolved, in plain types."""
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
@@ -188,7 +227,7 @@ def _tree(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
 def _composed(overrides: Sequence[str]) -> Job:
     cfg = hydra_compose(CONFIG, overrides=list(overrides), return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # `${hydra:...}` looks there
-    return Job(plain(cfg), tuple(overrides))
+    return Job(plain(cfg), tuple(overrides), Path(cfg.hydra.run.dir), Path(cfg.hydra.sweep.dir))
 
 
 def _parsed(texts: Sequence[str], loader: ConfigLoader) -> list[Override]:

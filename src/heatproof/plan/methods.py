@@ -10,7 +10,7 @@ from heatproof.base import registry
 from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.names import MethodName
 from heatproof.base.records import Method
-from heatproof.base.registry import ENTRY_KEYS, Bound
+from heatproof.base.registry import ENTRY_KEYS, Bound, Choice
 from heatproof.plan.sections import settings_of, unknown_keys
 
 RESERVED = ("name", "fusion")
@@ -132,16 +132,27 @@ def view_set(config: Mapping[str, Any], where: str, faults: Faults, *, study: bo
             choice = registry.find("view", str(entry.get("view", label)))
             unknown_keys(choice, entry, place, faults, other=("view",))
             settings = settings_of(choice, entry, place, faults)
-            twin = f"{choice.name}_study"
-            if study and twin in registry.choices("view"):
-                known = registry.choices("view")[twin].parameters
-                views.append(registry.bind("view", twin, {k: v for k, v in settings.items() if k in known}))
-            else:
-                views.append(registry.bind("view", choice.name, settings))
+            views.append(
+                (_study_view(label, choice, settings) if study else None)
+                or registry.bind("view", choice.name, settings)
+            )
     fusions = _fusions(config.get("fusion") or (), f"{where}.fusion", faults, study=study)
     if views and not fusions:
         faults.add(f"{where}.fusion", "views need a fusion", choices=registry.conf_names("fusion"))
     return ViewSet(str(config.get("name") or "views"), tuple(views), fusions)
+
+
+def _study_view(label: str, choice: Choice, settings: Mapping[str, Any]) -> Bound | None:
+    """The study's variant of a view, or None: the file `<label>_study`, else the choice `<view>_study` with what was
+    changed in the view's settings."""
+    if f"{label}_study" in registry.conf_names("view"):
+        return registry.preset("view", f"{label}_study")
+    twin = registry.choices("view").get(f"{choice.name}_study")
+    if twin is None:
+        return None
+    shipped = registry.bind("view", choice.name).settings
+    changed = {k: v for k, v in settings.items() if k in twin.parameters and v != shipped[k]}
+    return registry.bind("view", twin.name, changed)
 
 
 def _fusions(names: Any, where: str, faults: Faults, *, study: bool) -> tuple[Bound, ...]:
