@@ -168,9 +168,9 @@ def classifier_figures(
     label or prediction); roc_auc (two classes: of the second one; more: mean of one against the rest, NaN where a class
     has no images); precision_<class>, recall_<class>. All in 0..1, larger is better.
 
-    Intervals: percentile bootstrap over images, or over groups where any holds several images. Shares (accuracy,
-    precision, recall) of single images have Wilson's interval, and so have those that do not vary over the groups, with
-    the number of groups as n.
+    Intervals: percentile bootstrap over images, or over groups where any holds several images; Wilson's for the shares
+    (accuracy, precision, recall) of single images. Where no resample differs (a faultless classifier) the bootstrap's
+    interval would be a point: then Wilson's takes its place, with the number of images or groups as n.
     """
     n, k = p.shape
     units = _units(groups, n)
@@ -188,8 +188,10 @@ def classifier_figures(
         drawn = np.concatenate([some[name] for some in draws])
         lo, hi = _percentiles(drawn) if np.isfinite(estimate) else (np.nan, np.nan)
         base = _denominator(name, labels, p.argmax(1), classes)
-        if base and np.isfinite(estimate) and (num_units == n or lo == hi):
-            lo, hi = wilson(float(estimate), base if num_units == n else min(base, num_units))
+        if np.isfinite(estimate) and num_units == n and base:
+            lo, hi = wilson(float(estimate), base)
+        elif np.isfinite(estimate) and lo == hi:
+            lo, hi = wilson(float(estimate), min(base or num_units, num_units))
         result[name] = {"value": float(estimate), "lo": float(lo), "hi": float(hi), "n": float(n)}
     return result
 

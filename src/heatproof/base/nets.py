@@ -36,8 +36,9 @@ def normalise_inside(net: nn.Module, mean: Sequence[float], std: Sequence[float]
     """The same net, taking pixels in [0, 1] from now on.
 
     A wrapper would put a prefix before every layer's name (`net.layer4`); a hook on the net itself keeps the names that
-    people know.
+    people know. Not for nn.Sequential, which runs whatever is added to it: put a Normalise in front of it instead.
     """
+    assert not isinstance(net, nn.Sequential)
     net.add_module("normalise", Normalise(mean, std))
     net.register_forward_pre_hook(_normalise_input)
     return net

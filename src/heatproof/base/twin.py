@@ -33,11 +33,12 @@ class Twin:
         self._net = copy.deepcopy(plain)
         self.folded = _fold(self._net, example)
         self._net.to(memory_format=torch.channels_last)
+        self._layout = torch.channels_last
         with torch.inference_mode():
             difference = float((self._run(example) - wanted).abs().max())
         limit = TOLERANCE * max(1.0, float(wanted.abs().max()))
         if not difference <= limit:
-            self._net, self.folded = plain, 0
+            self._net, self._layout, self.folded = plain, torch.contiguous_format, 0
             self.remarks = (
                 f"the inference twin is refused: its logits differ by {difference:.1e} (limit {limit:.1e}); "
                 "the net itself is used, which is slower",
@@ -49,7 +50,7 @@ class Twin:
             return self._run(images)
 
     def _run(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._net(images.contiguous(memory_format=torch.channels_last))
+        logits: Tensor = self._net(images.contiguous(memory_format=self._layout))
         return logits
 
 

@@ -27,7 +27,8 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".pth", ".pt", ".safetensors"))
-        raise HeatproofError(fault("model.weights", "no such file", got=str(path), choices=near[:10]))
+        where = f"no such file in {path.parent}" if path.parent.is_dir() else f"no such folder {path.parent}"
+        raise HeatproofError(fault("model.weights", where, got=path.name, choices=near[:10]))
     try:
         content: Any
         if path.suffix == ".safetensors":

@@ -294,7 +294,8 @@ def _as_given(samples: Samples, model: Bound, device: torch.device, remarks: lis
 
 def _built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
     """The net in evaluation mode on its device, giving two logits or more; tried on one image."""
-    net: nn.Module = model(len(samples.classes), samples.pixels.shape[-1])
+    channels = samples.pixels.shape[-1]
+    net: nn.Module = model(len(samples.classes) or _classes_of_weights(model, channels), channels)
     net = net.to(device).eval()
     example = samples.images(np.arange(1)).to(device)
     try:
@@ -313,13 +314,29 @@ def _built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
     return TwoLogits(net).eval() if logits.reshape(1, -1).shape[1] == 1 else net
 
 
+def _classes_of_weights(model: Bound, channels: int) -> int:
+    """How many classes the given weights tell apart: for data sets that name none."""
+    weights = model.settings.get("weights")
+    if weights is None:
+        raise HeatproofError(_weights_do_not_fit("none", model))
+    if weights == "imagenet":
+        return 1000
+    head = head_name(replace(model, settings={**model.settings, "weights": None})(2, channels))
+    state = read_state(weights)
+    if f"{head}.weight" not in state:
+        raise HeatproofError(fault("model.weights", f"the file holds no head {head!r} of {_title(model)}", got=weights))
+    return len(state[f"{head}.weight"])
+
+
 def _classifier(net: nn.Module, samples: Samples, *, identity: str, **more: Any) -> Classifier:
     channels = samples.pixels.shape[-1]
     example = samples.images(np.arange(1)).to(next(net.parameters()).device)
     mean, std = normalisation(net, channels)
+    with torch.inference_mode():
+        num_classes = net(example).shape[1]
     return Classifier(
         module=net.eval().requires_grad_(True),
-        classes=samples.classes,
+        classes=samples.classes or tuple(str(i) for i in range(num_classes)),
         layers=explanation_layers(net, example),
         identity=identity,
         channels=channels,

@@ -77,12 +77,14 @@ def fit(task: Task, settings: TrainSettings, folder: Path | None, *, progress: b
     ) as bar:
         for epoch in range(len(done.history) + 1, settings.epochs + 1):
             if len(task.val_rows) and 0 < settings.patience <= len(done.history) - done.best_epoch:
+                bar.total = bar.n
                 break
             start = time.monotonic()
             # Dropout draws from torch's own state: seeded by epoch, it needs no place in a checkpoint.
             torch.manual_seed(image_seed(settings.seed, f"epoch {epoch}", "dropout"))
-            loss = _epoch(task, settings, optimizer, class_weights, epoch, bar)
-            entry = {"epoch": epoch, "train_loss": loss, **_validate(task, settings, class_weights, epoch)}
+            entry: dict[str, float] = {"epoch": epoch}
+            entry |= _epoch(task, settings, optimizer, class_weights, epoch, bar)
+            entry |= _validate(task, settings, class_weights, epoch)
             entry |= {"seconds": time.monotonic() - start, "lr": optimizer.param_groups[0]["lr"]}
             done.history.append(entry)
             score = MONITORS[settings.monitor] * entry[settings.monitor] if len(task.val_rows) else float(epoch)
@@ -90,7 +92,7 @@ def fit(task: Task, settings: TrainSettings, folder: Path | None, *, progress: b
                 done.best_epoch, done.best_score = epoch, score
                 done.best = {name: value.detach().cpu().clone() for name, value in task.module.state_dict().items()}
             if len(task.val_rows):
-                bar.set_postfix(epoch=epoch, loss=f"{loss:.3f}", val_accuracy=f"{entry['val_accuracy']:.3f}")
+                bar.set_postfix(epoch=epoch, loss=f"{entry['train_loss']:.3f}", accuracy=f"{entry['val_accuracy']:.3f}")
             if folder is not None:
                 record = {k: v for k, v in asdict(done).items() if k != "best"}
                 checkpoint.write(folder, task.module, optimizer, done.best, record)
@@ -132,12 +134,14 @@ def _epoch(
     class_weights: Tensor | None,
     epoch: int,
     bar: "tqdm[None]",
-) -> float:
+) -> dict[str, float]:
+    """One pass over the training images: train_loss and train_accuracy, means over the batches as they were met."""
     task.learning(True)
-    total = mass = 0.0
+    total = mass = hits = 0.0
     for rows in batches(task.train_rows, settings, epoch):
         labels = task.labels[rows]
-        loss = F.cross_entropy(task.logits(rows, epoch).float(), labels, class_weights)
+        logits = task.logits(rows, epoch).float()
+        loss = F.cross_entropy(logits, labels, class_weights)
         value = loss.item()
         if not np.isfinite(value):
             raise HeatproofError(_not_finite(f"loss of a batch in epoch {epoch}", value, task.images[rows]))
@@ -148,8 +152,9 @@ def _epoch(
         optimizer.step()
         weight = float(class_weights[labels].sum()) if class_weights is not None else float(len(rows))
         total, mass = total + value * weight, mass + weight
+        hits += (logits.argmax(1) == labels).sum().item()
         bar.update()
-    return total / mass
+    return {"train_loss": total / mass, "train_accuracy": hits / len(task.train_rows)}
 
 
 def _validate(task: Task, settings: TrainSettings, class_weights: Tensor | None, epoch: int) -> dict[str, float]:

@@ -1,0 +1,85 @@
+import pytest
+import torch
+
+from heatproof.base import device
+from heatproof.base.errors import HeatproofError
+from heatproof.base.settings import Compute
+
+
+@pytest.fixture
+def gpus(monkeypatch):
+    def pretend(count):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+
+    return pretend
+
+
+def test_auto_takes_the_first_gpu_or_the_cpu(gpus):
+    gpus(0)
+    assert device.resolve(Compute("auto", "fp32", False)) == torch.device("cpu")
+    gpus(2)
+    assert device.resolve(Compute("auto", "fp32", False)) == torch.device("cuda:0")
+    assert device.resolve(Compute("cuda:1", "fp32", False)) == torch.device("cuda:1")
+    assert device.resolve(Compute("cpu", "fp32", False)) == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    ("name", "count", "message"),
+    [
+        ("cuda", 0, "0 CUDA devices"),
+        ("cuda:3", 1, "1 CUDA device;"),
+        ("cuba", 1, "Did you mean 'cuda'"),
+        ("cuda:x", 1, "unknown"),
+        ("cpu:1", 1, "unknown"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused(gpus, name, count, message):
+    gpus(count)
+    with pytest.raises(HeatproofError, match=message):
+        device.resolve(Compute(name, "fp32", False))
+
+
+def test_an_unknown_precision_is_refused():
+    with pytest.raises(HeatproofError, match="bf16"):
+        device.resolve(Compute("cpu", "fp16", False))
+
+
+def test_bf16_is_for_cuda():
+    compute = Compute("auto", "bf16", False)
+    assert device.uses_bf16(compute, torch.device("cuda"))
+    assert not device.uses_bf16(compute, torch.device("cpu"))
+    with device.autocast(compute, torch.device("cpu")):
+        assert torch.ones(2, 2).matmul(torch.ones(2, 2)).dtype == torch.float32
+
+
+def test_repeatable_leaves_no_trace_also_after_an_error():
+    torch.manual_seed(5)
+    wanted = torch.rand(3)
+    torch.manual_seed(5)
+
+    def draw():
+        with device.repeatable(1, True, torch.device("cpu")):
+            assert torch.are_deterministic_algorithms_enabled()
+            return torch.rand(3)
+
+    assert draw().equal(draw())
+    with pytest.raises(ZeroDivisionError), device.repeatable(1, True, torch.device("cpu")):
+        torch.rand(3)
+        1 / 0  # noqa: B018
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.rand(3).equal(wanted)
+
+
+def test_seed_everything_repeats_all_generators():
+    import random
+
+    import numpy as np
+
+    def draw():
+        device.seed_everything(3, deterministic=False)
+        return random.random(), np.random.rand(), torch.rand(1).item()
+
+    with torch.random.fork_rng():
+        assert draw() == draw()
+    assert not torch.are_deterministic_algorithms_enabled()

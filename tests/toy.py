@@ -1,0 +1,75 @@
+"""Samples that a small net learns in a second: a bright bar whose height in the image is the class."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from heatproof.base.records import Samples
+from heatproof.base.registry import Bound, bind
+from heatproof.base.settings import Compute, EvalSettings, TrainSettings
+
+CPU = Compute("cpu", "fp32", False)
+
+
+def samples(
+    n: int = 60, size: int = 16, classes: int = 3, channels: int = 1, seed: int = 0, labels: bool = True
+) -> Samples:
+    rng = np.random.default_rng(seed)
+    label = np.arange(n) % classes
+    pixels = rng.integers(0, 90, (n, size, size, channels)).astype(np.uint8)
+    for i, c in enumerate(label):
+        pixels[i, 4 * c + 1 : 4 * c + 4, 4:12] += 120
+    split = np.array(["train"] * (n * 6 // 10) + ["val"] * (n * 2 // 10) + ["test"] * n)[:n]
+    names = tuple(f"c{i}" for i in range(classes))
+    table = pd.DataFrame(
+        {
+            "image": [f"image{i:04d}" for i in range(n)],
+            "path": None,
+            "label": label if labels else pd.array([None] * n, dtype="Int64"),
+            "label_name": [names[c] for c in label] if labels else None,
+            "group": None,
+            "split": split,
+            "width": size,
+            "height": size,
+            "file_hash": "",
+            "annotation": None,
+        }
+    )
+    key = f"toy {n} {size} {classes} {channels} {seed} {labels}"
+    return Samples(table, pixels, None, names if labels else (), key, "random", (0.3,) * channels)
+
+
+def net(**settings: Any) -> Bound:
+    return bind("model", "small_cnn", {"width": 4, "stages": 2, **settings})
+
+
+def training(**settings: Any) -> TrainSettings:
+    defaults: dict[str, Any] = {
+        "policy": "scratch",
+        "seed": 0,
+        "epochs": 3,
+        "batch": 8,
+        "lr": 0.01,
+        "weight_decay": 0.0,
+        "optimizer": "adam",
+        "class_weights": True,
+        "patience": 0,
+        "monitor": "val_loss",
+        "augment": (),
+        "clip_norm": None,
+        "checkpoint": True,
+    }
+    return TrainSettings(**{**defaults, **settings})
+
+
+def evaluation(**settings: Any) -> EvalSettings:
+    defaults: dict[str, Any] = {
+        "split": "test",
+        "images": None,
+        "only_correct": False,
+        "rerun_images": None,
+        "shard": 0,
+        "shards": 1,
+    }
+    return EvalSettings(**{**defaults, **settings})
