@@ -45,15 +45,15 @@ def collect(
         found = {key: report.summary[key] for key in FACTS if report.summary.get(key) is not None} | found
         found |= {"mlflow.note.content": "\n\n".join(report.verdicts)} if report.verdicts else {}
     outbox.begin(experiment, run_name, params, _origin(run_name) | found)
+    if report is not None:
+        outbox.metrics(dict(_scores(report.summary)))
+    if predictions is not None:
+        for name, figure in predictions.figures.items():
+            outbox.metrics(dict(_estimate(f"test/{name}", figure, value="value")))
     if classifier is not None:
         for number, epoch in enumerate(classifier.history, 1):
             values = {EPOCH_NAMES.get(k, f"train/{k}"): float(v) for k, v in epoch.items() if k != "epoch"}
             outbox.metrics(values, step=int(epoch.get("epoch", number)))
-    if predictions is not None:
-        for name, figure in predictions.figures.items():
-            outbox.metrics(dict(_estimate(f"test/{name}", figure, value="value")))
-    if report is not None:
-        outbox.metrics(dict(_scores(report.summary)))
     for name in ARTIFACTS:
         if (folder / name).exists():
             outbox.artifact(name, name if (folder / name).is_dir() else None)

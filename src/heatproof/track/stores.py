@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 SQLITE = "sqlite:///"
+# MLflow's word for runs with metrics, in contrast to traces of language models.
+KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 def address(tracking_uri: str | None = None, *, cwd: Path | None = None) -> str:
@@ -65,7 +67,7 @@ def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
         file = database(uri)
         place = (file.parent / "artifacts").as_uri() if file is not None else None
         try:
-            return str(client.create_experiment(name, artifact_location=place))
+            return str(client.create_experiment(name, artifact_location=place, tags=KIND))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # somebody else on the same server was faster
             if found is None:
