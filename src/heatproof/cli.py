@@ -106,7 +106,7 @@ def _main(arguments: list[str]) -> int:
     return _sweep(command) if command.sweep else _single(command)
 
 
-def run_once(overrides: Sequence[str], *, show: bool = False) -> Report:
+def run_once(overrides: Sequence[str]) -> Report:
     """The report of one run, made as the command line would make it; raises what the run raises."""
     command = compose.command(overrides, check=_checked)
     if command.sweep:
@@ -115,7 +115,17 @@ def run_once(overrides: Sequence[str], *, show: bool = False) -> Report:
     (job,), (plan,) = command.jobs, command.checked
     if not isinstance(plan, Plan) or plan.stage == "plan":
         raise HeatproofError(fault("run", "show= and stage=plan are for the command line", got=list(overrides)))
-    folder = _new_folder(job.folder)
+    report, sent = _run_one(command, job.folder)
+    if sent:
+        log.info("%s", sent)
+    if isinstance(report, Exception):
+        raise report
+    return report
+
+
+def _run_one(command: Command, wanted: Path) -> tuple[Report | Exception, str]:
+    """The report of a single run or what it raised, and what there is to say of its delivery to MLflow."""
+    folder = _new_folder(wanted)
     reports: list[Report | Exception] = []
 
     def task(cfg: DictConfig) -> None:
@@ -128,11 +138,7 @@ def run_once(overrides: Sequence[str], *, show: bool = False) -> Report:
         compose.run_hydra(task, [*command.texts, f"hydra.run.dir='{folder}'"], multirun=False)
     finally:
         sent = _sent([folder], None)
-        if show:
-            print(sent, end="", file=sys.stderr if reports and isinstance(reports[0], Exception) else sys.stdout)
-    if isinstance(reports[0], Exception):
-        raise reports[0]
-    return reports[0]
+    return reports[0], sent
 
 
 def job(cfg: DictConfig) -> None:
@@ -222,18 +228,15 @@ def _store_text() -> str:
 
 
 def _single(command: Command) -> int:
-    try:
-        report = run_once(command.texts, show=True)
-    except HeatproofError:
-        raise
-    except Exception:
-        traceback.print_exc()
-        return 1
-    print(report.table_text)
-    for line in report.verdicts:
-        print(line)
-    print(f"\nresults: {report.folder}")
-    return 0
+    report, sent = _run_one(command, command.jobs[0].folder)
+    if isinstance(report, HeatproofError):
+        raise report
+    if isinstance(report, Exception):
+        traceback.print_exception(report)
+    else:
+        print("\n".join([report.table_text, *report.verdicts, "", f"results: {report.folder}"]))
+    print(sent)
+    return 1 if isinstance(report, Exception) else 0
 
 
 def _sweep(command: Command) -> int:
@@ -259,7 +262,7 @@ def _sweep(command: Command) -> int:
     finally:
         outbox.finish(status)
         print(_sweep_text(command, folder))
-        print(_sent([*_job_folders(folder), folder], folder), end="")
+        print(_sent([*_job_folders(folder), folder], folder))
     return 0 if status == "FINISHED" else 1
 
 
@@ -319,8 +322,7 @@ def _sent(folders: Sequence[Path], parent: Path | None) -> str:
     """Hand outboxes to MLflow; what there is to say about it."""
     from heatproof import track
 
-    message = track.send([folder for folder in folders if Outbox(folder).begun], parent=parent).message
-    return f"{message}\n" if message else ""
+    return track.send([folder for folder in folders if Outbox(folder).begun], parent=parent).message
 
 
 def _upload() -> int:

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from heatproof.base import registry
+from heatproof.base import registry, splits
 from heatproof.base.errors import Faults
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
 from heatproof.plan.cost import passes_of, seconds_of
-from heatproof.plan.data import check_counts, counted, source_of
+from heatproof.plan.data import Counts, check_counts, counted, source_of
 from heatproof.plan.methods import families, methods_of
 from heatproof.plan.metrics import metrics_of
 from heatproof.plan.record import Plan, ReportSettings, Tracking
@@ -58,9 +58,8 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     report = section(config["report"], "report", ReportSettings, faults)
     value_of(config["sweep"].get("fail_fast"), "bool", "sweep.fail_fast", faults)
     methods = methods_of(config, faults)
-    annotation = dataset.facts.get("annotation") if dataset else "mask"
+    counts, annotation, split = _data(config, dataset, load, train.policy if train else "none", faults, warnings)
     metrics = metrics_of(config, families(methods), annotation, faults, warnings)
-    counts = _data(config, dataset, load, root, train.policy if train else "none", faults, warnings)
     if evaluation and evaluation.shard >= evaluation.shards:
         faults.add("eval.shard", f"shards are counted from 0 to eval.shards - 1 = {evaluation.shards - 1}",
                    got=evaluation.shard)  # fmt: skip
@@ -103,6 +102,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
         config=config,
         overrides=tuple(overrides),
         hash=_hash(dataset, load, model, train, methods, metrics, explain, evaluation, measure, compute),
+        split=split,
         counts=counts,
         passes=maps + perturbed,
         seconds=seconds_of(maps, perturbed, trained, model_name, load, train, compute),
@@ -150,23 +150,24 @@ def _data(
     config: Mapping[str, Any],
     dataset: Bound | None,
     load: LoadSettings | None,
-    root: Mapping[str, Any],
     policy: str,
     faults: Faults,
     warnings: list[str],
-) -> dict[str, dict[str, int]]:
-    if dataset is None or load is None:
-        return {}
-    source = source_of(dataset, load, faults)
-    if source is None:
-        return {}
-    counts, classes = counted(source, load, dataset, faults)
+) -> tuple[Counts, str | None, str]:
+    """Images per split and class, the kind of annotation that the data have, and the kind of split."""
+    supposed = dataset.facts.get("annotation") if dataset else "mask"
+    source = source_of(dataset, load, faults) if dataset is not None and load is not None else None
+    if source is None or load is None:
+        return {}, supposed, ""
     warnings += source.remarks
+    target = config.get("target")
+    if isinstance(target, str) and target not in ("predicted", "true", *source.classes):
+        faults.add("target", "no such class", got=target, choices=("predicted", "true", *source.classes))
+    counts = counted(source, load, faults)
     if counts and config["eval"].get("split") in counts:
-        warnings += check_counts(counts, config, policy, faults)
-    if isinstance(root["target"], str) and root["target"] not in ("predicted", "true", *classes):
-        faults.add("target", "no such class", got=root["target"], choices=("predicted", "true", *classes))
-    return counts
+        warnings += check_counts(counts, config["eval"], policy, faults)
+    annotation = next((row.annotation for row in source.rows if row.annotation), None)
+    return counts, annotation, splits.kind_of(source.rows, load)
 
 
 def _check_weights(model: Bound, train: TrainSettings, faults: Faults) -> None:

@@ -47,6 +47,7 @@ def metrics_of(
                 faults.add(where, f"another metric has this label: {places[label]}", hint="Choose another label.")
             else:
                 seen[key], found[label], places[label] = label, choice, where
+    warnings += _narrowed(found)
     if not found and not faults.texts:
         faults.add("metrics", "at least one metric is needed", choices=registry.conf_names("metrics"))
     return tuple(found.values())
@@ -76,12 +77,25 @@ def _metric(
     bound = registry.bind("metric", choice.name, settings)
     if "families" in choice.parameters:
         counted = [family for family in bound.settings["families"] if family not in used_families]
-        left_out = [family for family in bound.settings["families"] if family in used_families]
-        if left_out:
-            rest = f"it counts {', '.join(counted)} alone" if counted else "nothing is left to count: it is undefined"
-            warnings.append(f"{label}: the fusions use {', '.join(left_out)}, so {rest}.")
         bound = registry.bind("metric", choice.name, {**bound.settings, "families": counted})
     return bound
+
+
+def _narrowed(found: Mapping[str, MetricChoice]) -> list[str]:
+    """One warning for all metrics that leave out the same families of views."""
+    labels: dict[tuple[str, str], list[str]] = {}
+    for label, choice in found.items():
+        counted = choice.metric.settings.get("families")
+        if counted is not None:
+            all_of_them = registry.bind("metric", choice.metric.name).settings["families"]
+            left_out = [family for family in all_of_them if family not in counted]
+            if left_out:
+                labels.setdefault((", ".join(left_out), ", ".join(counted)), []).append(label)
+    return [
+        f"{', '.join(names)}: {left_out} not counted, for the fusions use such views; "
+        + (f"counted: {counted}." if counted else "nothing is left to count: undefined.")
+        for (left_out, counted), names in labels.items()
+    ]
 
 
 def _is_second_fill(label: str, key: str) -> bool:

@@ -32,7 +32,7 @@ class ReportSettings:
 class Plan:
     """Every choice of a run, typed and checked.
 
-    `methods`: those under test, then their controls. `config`: the composed config in plain types. `hash`: of all that
+    `split`: the kind of split that `load.split` comes to. `methods`: those under test, then their controls. `config`: the composed config in plain types. `hash`: of all that
     decides a number (no paths, tracking, report, device, batch sizes of passes). `counts`: split -> class -> images.
     `passes`: images that the network is run on after training, estimated; `seconds`: a rough guess for this machine.
     """
@@ -58,6 +58,7 @@ class Plan:
     config: Mapping[str, Any]
     overrides: tuple[str, ...]
     hash: str
+    split: str
     counts: Mapping[str, Mapping[str, int]]
     passes: int
     seconds: float
@@ -71,7 +72,7 @@ class Plan:
             "params": self.config,
             "tags": {
                 "plan_hash": self.hash,
-                "split": self.load.split,
+                "split": self.split,
                 "protocol": self.measure.protocol,
                 "device": self.compute.device,
                 "precision": self.compute.precision,
