@@ -214,10 +214,10 @@ def _blurred(
     if single not in folders:
         raise AssertionError(f"{method.name} needs the maps of {single}")
     identity = {**identity_of(method, images), "fused": fused.identity()}
-    source = torch.from_numpy(np.load(folders[single] / "maps.npy", mmap_mode="r")[:])
+    source = torch.from_numpy(np.load(folders[single] / "maps.npy"))
 
     def write(folder: Path) -> None:
-        wanted = torch.from_numpy(np.load(folders[method.control_of or ""] / "maps.npy", mmap_mode="r")[:MATCHED])
+        wanted = torch.from_numpy(np.load(folders[method.control_of or ""] / "maps.npy")[:MATCHED])
         sd = matched_blur_px(source[:MATCHED], wanted)
         np.save(folder / "maps.npy", gaussian_blur(source, sd).numpy())
         np.save(folder / "blur_px.npy", np.array(sd))
