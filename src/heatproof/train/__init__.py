@@ -21,7 +21,7 @@ from heatproof.base.registry import Bound, hash_of
 from heatproof.base.settings import Compute, TrainSettings
 from heatproof.base.weights import file_hash, read_state, state_hash
 from heatproof.train import checkpoint, frozen
-from heatproof.train.augment import AUGMENTATIONS, augment
+from heatproof.train.augment import AUGMENTATIONS, augmented
 from heatproof.train.loop import MONITORS, OPTIMIZERS, Fitted, Task, fit
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _task(
     def through_net(rows: np.ndarray, epoch: int | None) -> Tensor:
         images = samples.images(rows).to(device)
         if epoch is not None:
-            images = augment(images, settings.augment, settings.seed, epoch, image_ids[rows])
+            images = augmented(images, settings.augment, settings.seed, epoch, image_ids[rows])
         with devices.autocast(compute, device):
             logits: Tensor = net(images)
         return logits

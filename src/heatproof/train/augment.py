@@ -18,7 +18,7 @@ SHIFT = 0.05  # of the side, either way
 ROTATE_DEGREES = 10.0  # either way
 
 
-def augment(
+def augmented(
     images: Float[Tensor, "b c h w"], names: Sequence[str], seed: int, epoch: int, image_ids: Sequence[str]
 ) -> Float[Tensor, "b c h w"]:
     """Images changed by each named augmentation in turn."""
