@@ -262,7 +262,7 @@ def _sweep(command: Command) -> int:
     finally:
         outbox.finish(status)
         print(_sweep_text(command, folder))
-        print(_sent([*_job_folders(folder), folder], folder))
+        print(_sent(_job_folders(folder), folder))
     return 0 if status == "FINISHED" else 1
 
 

@@ -32,9 +32,10 @@ class ReportSettings:
 class Plan:
     """Every choice of a run, typed and checked.
 
-    `split`: the kind of split that `load.split` comes to. `methods`: those under test, then their controls. `config`: the composed config in plain types. `hash`: of all that
-    decides a number (no paths, tracking, report, device, batch sizes of passes). `counts`: split -> class -> images.
-    `passes`: images that the network is run on after training, estimated; `seconds`: a rough guess for this machine.
+    `methods`: those under test, then their controls. `config`: the composed config in plain types. `hash`: of all that
+    decides a number (no paths, tracking, report, device, batch sizes of passes). `split`: the kind of split that
+    `load.split` comes to. `counts`: split -> class -> images. `passes`: images that the network is run on after
+    training, estimated; `seconds`: a rough guess for this machine.
     """
 
     name: str
