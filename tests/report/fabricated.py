@@ -79,7 +79,14 @@ TRUTH = {
 FLOOR = {"view_variance": 0.06}
 
 
-def scores(n: int = 48, *, seed: int = 0, groups: bool = False, methods: tuple[Method, ...] = METHODS) -> Scores:
+def scores(
+    n: int = 48,
+    *,
+    seed: int = 0,
+    groups: bool = False,
+    methods: tuple[Method, ...] = METHODS,
+    metrics: tuple[MetricChoice, ...] = METRICS,
+) -> Scores:
     """A long table of n images; the third class is undefined where a mask is needed, one map of `weak` is all zero."""
     rng = np.random.default_rng(seed)
     images = np.array([f"case_{i:03d}.png" for i in range(n)])
@@ -116,7 +123,7 @@ def scores(n: int = 48, *, seed: int = 0, groups: bool = False, methods: tuple[M
             )
         )
 
-    for choice in METRICS:
+    for choice in metrics:
         means, spread = TRUTH[choice.metric.name]
         low, high = choice.metric.facts["range"]
         sign = -1 if choice.metric.facts["better"] == "down" else 1
@@ -156,7 +163,7 @@ def scores(n: int = 48, *, seed: int = 0, groups: bool = False, methods: tuple[M
         flags["weak"] = {"ok": n - 1, "zero": 1}
     curves = pd.DataFrame(columns=["image", "method", "metric", "identity", "x", "y"])
     pairs = pd.DataFrame(columns=["image", "method_a", "method_b", "metric", "value"])
-    return Scores(table, curves, pairs, methods, METRICS, {"used": 12345, "requested": 23456}, flags)
+    return Scores(table, curves, pairs, methods, metrics, {"used": 12345, "requested": 23456}, flags)
 
 
 def records(n: int = 48, *, classes: tuple[str, ...] = CLASSES, methods: tuple[Method, ...] = METHODS) -> dict:

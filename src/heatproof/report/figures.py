@@ -58,13 +58,24 @@ def draw(
             *_confusion(predictions, samples.classes),
         ):
             files = [folder / f"{drawing.name}.{ending}" for ending in ("png", "pdf")]
-            with warnings.catch_warnings():
-                # A class name in a script that the font lacks is drawn as boxes; the tables carry it in full.
-                warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-                for file in files:
-                    drawing.figure.savefig(file, metadata={"CreationDate": None} if file.suffix == ".pdf" else None)
+            _save(drawing.figure, files)
             made.append((drawing.name, drawing.caption, files))
     return made
+
+
+def _save(figure: Figure, files: Sequence[Path]) -> None:
+    """Laid out once, saved in every format, cropped to what is drawn."""
+    with warnings.catch_warnings():
+        # A class name in a script that the font lacks is drawn as boxes; the tables carry it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        engine = figure.get_layout_engine()
+        assert engine is not None
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+        box = figure.get_tightbbox().padded(0.03)
+        for file in files:
+            metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
+            figure.savefig(file, bbox_inches=box, metadata=metadata)
 
 
 # ----------------------------------------------------------------------------------------------------- classifier
