@@ -1,7 +1,7 @@
 """Fills: what stands in the place of removed pixels.
 
-Conventions: images float (b, c, h, w) in [0, 1]; `region` bool (b, h, w), True = replaced; one seed per image, made from
-(seed, image id, fill), so that a fill's noise is one field per image, masked by the region, equal for all methods.
+Conventions: images float (b, c, h, w) in [0, 1]; `region` bool (b, h, w), True = replaced; one seed per image, made
+from (seed, image id, fill), so that a fill's noise is one field per image, masked by the region, equal for all methods.
 """
 
 from __future__ import annotations
@@ -67,6 +67,8 @@ def _content(
 def _per_channel(name: str, images: Tensor, mean: Tensor | None, norm_mean: Tensor | None) -> Tensor:
     value = mean if mean is not None else norm_mean
     if value is None:
-        what = "the model does not normalise" if name == "normalized_zero" else "no training data, no normalisation mean"
+        what = (
+            "the model does not normalise" if name == "normalized_zero" else "no training data, no normalisation mean"
+        )
         raise HeatproofError(fault(f"fill {name}", f"a mean per channel is needed and there is none: {what}"))
     return value.to(images).expand(images.shape[1])[None, :, None, None]

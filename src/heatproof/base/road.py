@@ -1,31 +1,36 @@
 """ROAD's imputation: each removed pixel is the weighted mean of its 8 neighbours, all solved jointly.
 
-The system. With w = 1/6 for direct and 1/12 for diagonal neighbours inside the image and s_i the sum of pixel i's weights
-(1 but at the border), a removed pixel obeys s_i u_i = sum_j w_ij u_j. Multiplied by s_i like this, the matrix is a graph
-Laplacian with the kept pixels as boundary values: symmetric, positive definite as soon as one pixel is kept, and every
-solution lies between the lowest and the highest kept value.
+The system. With w = 1/6 for direct and 1/12 for diagonal neighbours inside the image and s_i the sum of pixel i's
+weights (1 but at the border), a removed pixel obeys s_i u_i = sum_j w_ij u_j. Left multiplied by s_i, the matrix is a
+graph Laplacian with the kept pixels as boundary values: symmetric, positive definite as soon as one pixel is kept, and
+every solution lies between the lowest and the highest kept value.
 
-The solver. Conjugate gradients, preconditioned with one multigrid V-cycle: bilinear interpolation (restricted to removed
-pixels), Galerkin coarse operators (nine-point stencils, made by one strided convolution a level), damped Jacobi
-smoothing (this stencil damps all high frequencies to 1/3 a sweep), a dense inverse on the coarsest grid. The residual is
-refreshed in float64 between float32 rounds; each image stops by itself. Any mask and size, no loop over images.
+The solver. Conjugate gradients, preconditioned with one multigrid V-cycle: bilinear interpolation (restricted to
+removed pixels), Galerkin coarse operators (nine-point stencils, made by one strided convolution a level), damped Jacobi
+smoothing (this stencil damps all high frequencies to 1/3 a sweep), a dense inverse on the coarsest grid. The residual
+is refreshed in float64 between float32 rounds; each image stops by itself. Any mask and size, no loop over images.
 """
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
-DIRECT, DIAGONAL = 1 / 6, 1 / 12
-# The V-cycle of the residual estimates the error; 2e-6 of the pixel range leaves room below the law's 1e-5.
-TOLERANCE = 2e-6
+# The weights 1/6 and 1/12 in twelfths: whole numbers round without bias, which float32 sums over a large hole need.
+DIRECT, DIAGONAL = 2, 1
+# The V-cycle of the residual estimates the error; 4e-6 of the pixel range leaves room below the law's 1e-5.
+TOLERANCE = 4e-6
 DAMPING = 0.9
 COARSEST = 9
-ROUNDS, STEPS = 6, 12
+LIFT = 1e-4
+ROUNDS, STEPS = 8, 12
+EPSILON = torch.finfo(torch.float32).eps / 2
 
 
 def impute(images: Float[Tensor, "b c h w"], region: Bool[Tensor, "b h w"]) -> Float[Tensor, "b c h w"]:
@@ -52,18 +57,20 @@ def _images_at_once(images: Tensor) -> int:
     return max(1, (2**28 if images.is_cuda else 2**19) // floats)
 
 
-def neighbour_sum(u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-    """Weighted sum of the 8 neighbours, 0 outside the image: ([1 2 1] x [1 2 1] - 4) / 12, two passes of additions."""
-    padded = F.pad(u, (1, 1, 1, 1))
-    rows = padded[..., :-2, :] + padded[..., 2:, :]
-    rows.add_(padded[..., 1:-1, :], alpha=2)
-    both = rows[..., :-2] + rows[..., 2:]
-    return both.add_(rows[..., 1:-1], alpha=2).sub_(u, alpha=4).mul_(1 / 12)
+def _box(u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """[1 2 1] x [1 2 1] around each pixel, 0 outside: the neighbour sum plus 4 u, by six additions of slices."""
+    rows = u * 2
+    rows[..., 1:, :].add_(u[..., :-1, :])
+    rows[..., :-1, :].add_(u[..., 1:, :])
+    both = rows * 2
+    both[..., 1:].add_(rows[..., :-1])
+    both[..., :-1].add_(rows[..., 1:])
+    return both
 
 
-def weight_sum(height: int, width: int, like: Tensor) -> Float[Tensor, "1 1 h w"]:
-    """s_i: the sum of a pixel's neighbour weights, 1 inside, less at the border."""
-    return neighbour_sum(torch.ones(1, 1, height, width, dtype=like.dtype, device=like.device))
+def _centre(like: Tensor, height: int, width: int) -> Float[Tensor, "1 1 h w"]:
+    """The coefficient of u that goes with `_box`: the sum of a pixel's neighbour weights (12 inside) plus 4."""
+    return _box(torch.ones(1, 1, height, width, dtype=like.dtype, device=like.device))
 
 
 def _solve(images: Float[Tensor, "b c h w"], region: Bool[Tensor, "b h w"]) -> Float[Tensor, "b c h w"]:
@@ -72,18 +79,20 @@ def _solve(images: Float[Tensor, "b c h w"], region: Bool[Tensor, "b h w"]) -> F
     exact = images.double()
     kept = exact.masked_fill(mask, 0).sum((2, 3), keepdim=True) / (~mask).sum((2, 3), keepdim=True)
     u = torch.where(mask, kept, exact)
-    sums = weight_sum(*images.shape[-2:], like=u)
+    centre = _centre(u, *images.shape[-2:])
     low = exact.masked_fill(mask, torch.inf).amin((2, 3), keepdim=True)
     high = exact.masked_fill(mask, -torch.inf).amax((2, 3), keepdim=True)
-    tolerance = (TOLERANCE * (high - low)).float().clamp_min(torch.finfo(torch.float32).tiny)
+    # Below the last bit of a float32 pixel there is nothing left to solve.
+    least = EPSILON * torch.maximum(low.abs(), high.abs()) + torch.finfo(torch.float32).tiny
+    tolerance = torch.maximum(TOLERANCE * (high - low), least).float()
     levels = _levels(mask.float())
     for _ in range(ROUNDS):
-        residual = (neighbour_sum(u) - sums * u).masked_fill_(~mask, 0).float()
+        residual = _box(u).addcmul_(centre, u, value=-1).masked_fill_(~mask, 0).float()
         correction, finished = _conjugate_gradients(levels, residual, tolerance)
         u += correction
         if finished:
-            break
-    return u.to(images.dtype)
+            return u.to(images.dtype)
+    raise AssertionError("the imputation did not converge: is every pixel finite?")
 
 
 def _conjugate_gradients(
@@ -96,13 +105,14 @@ def _conjugate_gradients(
     if bool(done.all()):
         return z, True
     x = torch.zeros_like(r)
+    zero = r.new_zeros(())
     p = z
     rz = (r * z).sum((2, 3), keepdim=True)
     for _ in range(STEPS):
-        ap = levels[0].apply(p)
-        step = torch.where(done, 0.0, rz / (p * ap).sum((2, 3), keepdim=True).clamp_min(1e-38))
+        down = levels[0].residual(zero, p)
+        step = torch.where(done, 0.0, rz / (p * down).sum((2, 3), keepdim=True).neg_().clamp_min(1e-38))
         x = torch.addcmul(x, step, p)
-        r = torch.addcmul(r, -step, ap)
+        r = torch.addcmul(r, step, down)
         z = _cycle(levels, 0, r)
         done = done | (z.abs().amax((2, 3), keepdim=True) <= tolerance)
         if bool(done.all()):
@@ -117,48 +127,54 @@ def _conjugate_gradients(
 
 @dataclass(frozen=True, eq=False)
 class _Level:
-    """One grid: `stencil` (9, b, 1, h, w), coefficients towards the 9 neighbours in row order, for coarse grids (the
-    finest applies its constant weights under `mask`); `smooth` = damping / diagonal, 0 on unused points; `inverse`
-    (b, n, n) on the coarsest grid."""
+    """One grid. The finest has the constant weights: `mask` of removed pixels and `centre`, the coefficient of `_box`.
+    Coarse ones have a `stencil` (9, b, 1, h, w), coefficients towards the 9 neighbours in row order. `smooth`: damping /
+    diagonal, 0 on unused points. `inverse` (b, n, n): on the coarsest grid."""
 
     smooth: Float[Tensor, "b 1 h w"]
     mask: Float[Tensor, "b 1 h w"] | None = None
-    sums: Float[Tensor, "1 1 h w"] | None = None
+    centre: Float[Tensor, "1 1 h w"] | None = None
     stencil: Float[Tensor, "9 b 1 h w"] | None = None
     inverse: Float[Tensor, "b n n"] | None = None
 
-    def apply(self, u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
-        """The matrix times u; on the finest grid u is 0 on kept pixels."""
+    def residual(self, r: Float[Tensor, "b c h w"], u: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """r - A u. On the finest grid u must be 0 on kept pixels, and the result means nothing there."""
         if self.stencil is None:
-            assert self.mask is not None and self.sums is not None
-            return (self.sums * u).sub_(neighbour_sum(u)).mul_(self.mask)
-        h, w = u.shape[-2:]
-        padded = F.pad(u, (1, 1, 1, 1))
-        out = self.stencil[4] * u
-        for k, (dy, dx) in enumerate(_OFFSETS):
-            if k != 4:
-                out.addcmul_(self.stencil[k], padded[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w])
+            assert self.centre is not None
+            return _box(u).addcmul_(self.centre, u, value=-1).add_(r)
+        out = r.clone()
+        for coefficient, (dy, dx) in zip(self.stencil, _OFFSETS, strict=True):
+            here = _overlap(dy, dx)
+            out[here].addcmul_(coefficient[here], u[_overlap(-dy, -dx)], value=-1)
         return out
 
 
 _OFFSETS = [(dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1)]
+_CUT = {-1: slice(1, None), 0: slice(None), 1: slice(None, -1)}
+
+
+def _overlap(dy: int, dx: int) -> tuple[Any, ...]:
+    """The points that have a neighbour at this offset."""
+    return ..., _CUT[dy], _CUT[dx]
 
 
 def _levels(mask: Float[Tensor, "b 1 h w"]) -> tuple[_Level, ...]:
     """All grids of the removed pixels, finest first."""
     h, w = mask.shape[-2:]
-    sums = weight_sum(h, w, like=mask)
-    levels = [_Level(_inverse(mask * sums), mask, sums)]
+    centre = _centre(mask, h, w)
+    diagonal = mask * (centre - 4)
     around = F.pad(mask, (1, 1, 1, 1))
     stencil = torch.cat(
         [
-            mask * sums
+            diagonal
             if dy == dx == 0
             else -(DIAGONAL if dy and dx else DIRECT) * mask * around[..., 1 + dy : 1 + dy + h, 1 + dx : 1 + dx + w]
             for dy, dx in _OFFSETS
         ],
         1,
     )
+    small = max(h, w) <= COARSEST
+    levels = [_Level(_inverse(diagonal), mask, centre, inverse=_dense_inverse(stencil) if small else None)]
     while max(stencil.shape[-2:]) > COARSEST:
         stencil = _coarsened(stencil)
         last = max(stencil.shape[-2:]) <= COARSEST
@@ -169,8 +185,6 @@ def _levels(mask: Float[Tensor, "b 1 h w"]) -> tuple[_Level, ...]:
                 inverse=_dense_inverse(stencil) if last else None,
             )
         )
-    if len(levels) == 1:
-        levels.append(_Level(levels[0].smooth, inverse=_dense_inverse(stencil)))
     return tuple(levels)
 
 
@@ -182,6 +196,7 @@ def _hat(x: int) -> float:
     return max(0.0, 1 - abs(x) / 2)
 
 
+@functools.cache
 def _galerkin_kernel() -> Float[Tensor, "9 9 3 3"]:
     """Weights [D, d, p] of the coarse coefficient towards neighbour D: sum over fine points p and their neighbours d of
     hat(p) a_d(p) hat(p + d - 2 D)."""
@@ -209,8 +224,10 @@ def _dense_inverse(stencil: Float[Tensor, "b 9 h w"]) -> Float[Tensor, "b n n"]:
     for k, (dy, dx) in enumerate(_OFFSETS):
         matrix[:, rows, 1 + rows // w + dy, 1 + rows % w + dx] = stencil[:, k].flatten(1).double()
     matrix = matrix[:, :, 1:-1, 1:-1].reshape(b, n, n)
-    used = torch.diagonal(matrix, dim1=1, dim2=2) > 0
-    matrix += torch.diag_embed((~used).double())
+    diagonal = torch.diagonal(matrix, dim1=1, dim2=2)
+    used = diagonal > 0
+    # Few removed pixels may carry more coarse points than there are pixels: singular, so the diagonal is lifted a bit.
+    matrix += torch.diag_embed(torch.where(used, LIFT * diagonal, 1.0))
     return torch.linalg.inv(matrix).float() * (used[:, :, None] & used[:, None, :])
 
 
@@ -220,11 +237,12 @@ def _cycle(levels: tuple[_Level, ...], number: int, r: Float[Tensor, "b c h w"])
     if level.inverse is not None:
         return (level.inverse @ r.flatten(2).mT).mT.reshape(r.shape)
     x = level.smooth * r
-    coarse = _cycle(levels, number + 1, _restrict(r - level.apply(x)))
-    x += _prolong(coarse, *r.shape[-2:])
-    if level.mask is not None:
-        x *= level.mask
-    return x.addcmul_(level.smooth, r - level.apply(x))
+    rest = level.residual(r, x)
+    if level.mask is None:
+        x += _prolong(_cycle(levels, number + 1, _restrict(rest)), *r.shape[-2:])
+    else:
+        x.addcmul_(_prolong(_cycle(levels, number + 1, _restrict(rest.mul_(level.mask))), *r.shape[-2:]), level.mask)
+    return x.addcmul_(level.smooth, level.residual(r, x))
 
 
 def _restrict(fine: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c hc wc"]:

@@ -58,7 +58,7 @@ def fidelity(case: Case, *, q: float, fill: str) -> Stream:
 
     -1, 0 or 1, up. Chance is not 0: a share q of the image is kept against 1 - q. `fidelity_prob`: the same with p_c.
     Undefined on a map without order. Further columns as in `faith`.
-    Source: Akgündoğdu 2025, Eq. 11-15, whose Fid+ - Fid- reduces to this where the explained class is the predicted one.
+    Source: Akgündoğdu 2025, Eq. 11-15; Fid+ - Fid- reduces to this where the explained class is the predicted one.
     """
     region = top_region(case.maps, q, case.tie_seeds(), case.valid)
     hit_kept, hit_removed, p_kept, p_removed = yield (

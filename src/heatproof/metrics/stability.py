@@ -1,8 +1,8 @@
 """Stability: does a method give the same map when the image is disturbed by noise that nobody sees?
 
-Conventions: reruns of the whole method (views, fusion and all) on N noisy copies x + e_n, the class kept; `noise_std` in
-pixel units; e_n is equal for all methods of an image. Read every number beside its between-image floor: smooth maps of
-different images resemble each other, and a map that never changes scores 1 and has excess 0. Where noise is itself a
+Conventions: reruns of the whole method (views, fusion and all) on N noisy copies x + e_n, the class kept; `noise_std`
+in pixel units; e_n is equal for all methods of an image. Read every number beside its between-image floor: smooth maps
+of different images resemble each other, and a map that never changes scores 1 and has excess 0. Where noise is itself a
 view of a fusion in the run, it does not count (`families` without "noise"): undefined, reason `family`.
 """
 

@@ -2,8 +2,8 @@
 
 Conventions: maps come made by the study's rules (scaled to [0, 1], enlarged bilinearly, clipped); T = every pixel with
 a >= the 80th percentile; noise in units of the normalised input. What is not comparable in such a table: rows are
-perturbed differently; a fusion's views are compared with a mean that contains them; the stability of a fusion is that of
-its single view. A constant map is undefined here, too, where the studies' code calls it perfectly consistent.
+perturbed differently; a fusion's views are compared with a mean that contains them; the stability of a fusion is that
+of its single view. A constant map is undefined here, too, where the studies' code calls it perfectly consistent.
 """
 
 from __future__ import annotations
@@ -227,7 +227,7 @@ def _views_or_reruns(
 
 def _highest(maps: Float[Tensor, "b h w"], q: float) -> Bool[Tensor, "b h w"]:
     flat = maps.flatten(1)
-    first = flat.sort(1, descending=True, stable=True).indices[:, : int(q * flat.shape[1])]
+    first = flat.sort(dim=1, descending=True, stable=True).indices[:, : int(q * flat.shape[1])]
     return torch.zeros_like(flat, dtype=torch.bool).scatter_(1, first, True).view(maps.shape)
 
 

@@ -2,9 +2,10 @@
 
 Conventions: reruns of the whole method on R small views (shift, rotation, magnification, gamma), none of them in the
 default sets of views. Each rerun's map is warped back and compared, over the valid pixels, with E(x) sent through the
-same warp and back (`reference`), so that a method that moves its map along scores best at any resolution. Views count in
-the main column only if their family is in `families`: the plan takes out the families that a fusion of the run uses, as
-averaging over a group raises stability by construction (Crabbé & van der Schaar 2023). Columns per family: always.
+same warp and back (`reference`), so that a method that moves its map along scores best at any resolution. Views count
+in the main column only if their family is in `families`: the plan takes out the families that a fusion of the run uses,
+as averaging over a group raises stability by construction (Crabbé & van der Schaar 2023); where none is left the metric
+is undefined (`family`). A column per family is there in any case.
 """
 
 from __future__ import annotations

@@ -1,0 +1,88 @@
+"""A metric run without the engine: requests answered one by one, straight from their definition."""
+
+import inspect
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from heatproof.base import fields
+from heatproof.base.case import Case, Perturbed, Request, Rerun, RerunMaps
+from heatproof.base.fills import fill
+from heatproof.base.registry import bind
+
+
+def case(
+    module: nn.Module,
+    images: Tensor,
+    maps: Tensor,
+    masks: Tensor | None = None,
+    valid: Tensor | None = None,
+    view_maps: Tensor | None = None,
+    ids: Sequence[str] | None = None,
+) -> Case:
+    """A block whose explained class is the predicted one."""
+    probs = module(images).double().softmax(1)
+    p, targets = probs.max(1)
+    return Case(
+        None,
+        maps,
+        images,
+        targets,
+        p,
+        torch.zeros_like(maps, dtype=torch.bool) if masks is None else masks,
+        torch.ones_like(maps, dtype=torch.bool) if valid is None else valid,
+        ids or [f"image{i}" for i in range(len(images))],
+        seed=0,
+        view_maps=view_maps,
+    )
+
+
+def perturbed(module: nn.Module, block: Case, request: Perturbed) -> Tensor:
+    seeds = torch.tensor([fields.image_seed(block.seed, name, f"fill:{request.fill}") for name in block.image_ids])
+    mean = torch.full((block.images.shape[1],), 0.5)
+    probs = module(fill(request.fill, block.images, request.region, seeds, mean, mean)).double().softmax(1)
+    if request.read == "hit":
+        return (probs.argmax(1) == block.targets).double()
+    return probs.gather(1, block.targets[:, None])[:, 0]
+
+
+def rerun_maps(maps: Tensor, reference: Tensor, valid: Tensor | None = None) -> RerunMaps:
+    everywhere = torch.ones_like(maps, dtype=torch.bool)
+    return RerunMaps(maps, reference, everywhere if valid is None else valid, everywhere.flatten(1).any(1))
+
+
+def run(
+    name: str,
+    block: Case,
+    module: nn.Module | None = None,
+    rerun: Callable[[Rerun], RerunMaps] | None = None,
+    **settings: object,
+) -> dict[str, Tensor]:
+    """Columns of a metric; `rerun` answers reruns (the same maps again by default)."""
+    again = rerun or (lambda request: rerun_maps(block.maps, block.maps))
+
+    def answer(request: Request) -> object:
+        if isinstance(request, Rerun):
+            return again(request)
+        assert module is not None
+        return perturbed(module, block, request)
+
+    outcome = bind("metric", name, settings)(block)
+    if not inspect.isgenerator(outcome):
+        return outcome
+    try:
+        asked = next(outcome)
+        while True:
+            asked = outcome.send(tuple(answer(request) for request in asked))
+    except StopIteration as end:
+        return end.value
+
+
+def reasons(block: Case) -> list[str]:
+    """Why each image is undefined, "ok" where it is not."""
+    found = ["ok"] * len(block.maps)
+    for where, reason in block.undefined:
+        for i in torch.nonzero(where)[:, 0].tolist():
+            found[i] = reason if found[i] == "ok" else found[i]
+    return found
