@@ -58,6 +58,8 @@ Results: results/latest, with report.html. Stored work: ~/.cache/heatproof, or H
 """
 
 log = logging.getLogger("heatproof")
+# How a job ended goes to its run.log alone; the terminal gets it from the command.
+outcome = logging.getLogger("heatproof.outcome")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -161,15 +163,15 @@ def _carried_out(cfg: DictConfig) -> Report:
     try:
         plan = make_plan(compose.plain(cfg), here.overrides)
         (here.folder / "config.yaml").write_text(_config_text(plan))
-        return run(plan, here.folder, parent=here.sweep)
+        return run(plan, here.folder, parent=here.sweep, progress=sys.stderr.isatty())
     except HeatproofError as error:
-        log.error("%s", "\n".join(error.faults))
+        outcome.error("%s", "\n".join(error.faults))
         raise
     except KeyboardInterrupt:
-        log.error("interrupted")
+        outcome.error("interrupted")
         raise
     except BaseException:
-        log.error("%s", traceback.format_exc())
+        outcome.error("%s", traceback.format_exc())
         raise
 
 
