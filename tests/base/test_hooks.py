@@ -213,3 +213,10 @@ def test_automatic_layer_is_the_classifier_s_last(net):
     assert target_layer(classifier, "norm") == "norm"
     with pytest.raises(HeatproofError, match=r"names no layer of its own\. There are: first, norm"):
         target_layer(net, None)
+
+
+def test_random_states_are_as_before_even_if_the_net_draws(net):
+    net.drop.forward = lambda x: F.dropout(x, 0.5, training=True)
+    state = torch.get_rng_state()
+    activations_and_gradients(net, IMAGES, TARGETS, "second")
+    assert torch.equal(torch.get_rng_state(), state)

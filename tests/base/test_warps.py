@@ -136,3 +136,10 @@ def test_one_pixel_wide_images():
     thin = IMAGES[:, 0, :, :1]
     assert torch.equal(warped(thin, warps.FLIP), thin)
     assert torch.isfinite(warped(thin, rotation(10))).all()
+
+
+def test_nothing_leaks_from_neighbours_of_weight_zero():
+    """The middle pixel of a turned picture is read exactly: its neighbours, not finite here, have no say."""
+    image = torch.full((1, 5, 5), torch.nan)
+    image[0, 2, 2] = 3
+    assert warped(image, rotation(30))[0, 2, 2] == 3
