@@ -232,10 +232,10 @@ def test_sweep_with_an_outbox_of_its_own_says_how_it_ended(tmp_path, uri):
     own = Outbox(sweep)
     own.begin("phantom", "models by seeds", {"overrides": "model=a,b"}, {"mlflow.note.content": "two models"}, 500)
     make_run(sweep / "0", parent=sweep)
-    send([sweep / "0"], tracking_uri=uri)
+    send([sweep / "0", sweep], tracking_uri=uri)
     assert {run.info.status for run in runs(uri, "phantom")} == {"RUNNING", "FINISHED"}
     own.finish("KILLED", end_time=9000)
-    send([sweep / "0"], tracking_uri=uri)
+    send([sweep / "0", sweep], tracking_uri=uri, parent=sweep)
     (parent,) = [run for run in runs(uri, "phantom") if "mlflow.parentRunId" not in run.data.tags]
     assert (parent.info.run_name, parent.info.status) == ("models by seeds", "KILLED")
     assert (parent.info.start_time, parent.info.end_time) == (500, 9000)
@@ -357,3 +357,13 @@ def test_eight_processes_at_once_on_a_fresh_store(tmp_path, monkeypatch):
         assert sorted(run.info.run_name for run in found) == [f"run-{n}" for n in range(parity, 8, 2)]
         assert {run.info.status for run in found} == {"FINISHED"}
         assert all(artifacts(uri, run.info.run_id) for run in found)
+
+
+def test_sweep_that_cannot_be_closed_is_reported(tmp_path, uri):
+    sweep = tmp_path / "sweep"
+    for number in range(2):
+        make_run(sweep / str(number))
+    (sweep / "1" / "outbox" / "run.json").write_text("{")
+    sent = send([sweep / "0"], tracking_uri=uri, parent=sweep)
+    assert set(sent.runs) == {sweep / "0"}
+    assert set(sent.failed) == {sweep}

@@ -58,11 +58,11 @@ def send(
 
     A second call sends only what is new; an outbox that was sent by half is completed. `parent`: the folder of a sweep;
     its run (one per experiment, made here where the folder has no outbox of its own) becomes the parent of all.
-    Folders without an outbox are passed over.
+    Folders without an outbox are passed over, and a sweep's own folder among them stands for its parent run.
     """
     uri = address(tracking_uri)
     shown = redacted(uri)
-    todo = [Path(folder) for folder in folders if Outbox(folder).begun]
+    todo = [Path(folder) for folder in folders if Outbox(folder).begun and not any(_jobs(Path(folder)))]
     runs: dict[Path, str] = {}
     failed: dict[Path, str] = {}
     try:
@@ -76,8 +76,12 @@ def send(
                         runs[folder] = _send_one(client, uri, Outbox(folder), parent)
                     except Exception as error:
                         failed[folder] = _reason(error)
-                for sweep in {p for p in [parent, *(Outbox(f).read().parent for f in runs)] if p is not None}:
-                    _close_parent(client, uri, sweep, [f for f in todo if f in runs])
+                above = [parent, *(Outbox(folder).read().parent for folder in runs)]
+                for sweep in dict.fromkeys(Path(path).resolve() for path in above if path is not None):
+                    try:
+                        _close_parent(client, uri, sweep, list(runs))
+                    except Exception as error:
+                        failed[sweep] = _reason(error)
     except Timeout:
         failed |= {f: f"another process has held the store for {lock_seconds:.0f} s" for f in todo if f not in runs}
     except Exception as error:
@@ -237,8 +241,8 @@ def _close_parent(client: "MlflowClient", uri: str, sweep: Path, folders: Sequen
     outbox = Outbox(sweep)
     content = outbox.read() if outbox.begun else None
     everything = outbox.state()
-    beside = [path.parents[1] for path in sweep.glob("*/outbox/run.json")]
-    children = [Outbox(folder).read() for folder in dict.fromkeys(f.resolve() for f in [*folders, *beside])]
+    together = dict.fromkeys(folder.resolve() for folder in [*folders, *_jobs(sweep)])
+    children = [Outbox(folder).read() for folder in together]
     for experiment in {child.experiment for child in children}:
         run_id = everything.get(f"{redacted(uri)} {experiment}")
         if run_id is None or client.get_run(run_id).info.lifecycle_stage == "deleted":
@@ -257,6 +261,11 @@ def _close_parent(client: "MlflowClient", uri: str, sweep: Path, folders: Sequen
             client.update_run(run_id, status="RUNNING")
         else:
             client.set_terminated(run_id, status, end)
+
+
+def _jobs(sweep: Path) -> Iterator[Path]:
+    """The folders in a sweep's folder whose runs have begun."""
+    return (path.parents[1] for path in sweep.glob("*/outbox/run.json"))
 
 
 def legal_names(names: Sequence[str] | Mapping[str, Any]) -> dict[str, str]:
