@@ -78,6 +78,12 @@ def test_fills_that_disagree_leave_it_undecided():
     assert "undecided against its own shifted map, the fills disagree" in line
 
 
+def test_a_winner_on_one_fill_alone_is_not_named():
+    lines = changed("faith", "gradcam", 0.4)
+    assert "faith" not in " ".join(starting(lines, "Best of 3 methods"))
+    assert "no best of 3 methods shown in faith, faith_mean" in " ".join(lines)
+
+
 def test_a_winner_that_is_no_better_than_its_shifted_copies_is_told_so():
     (line,) = starting(changed("consist_iou_excess", fabricated.FUSED, -2), "Best of 3 methods")
     assert "n = 48; yet not better than other images' maps)" in line
