@@ -1,6 +1,7 @@
 """One Grad-CAM beside a plain forward pass and pytorch-grad-cam, in one run: `python scripts/bench_cam.py`.
 
-Median seconds of the repeats, interleaved so that a busy machine slows all alike, and ratios to the plain forward.
+Median seconds of the interleaved repeats (on the CPU those of this process, so that other work on the machine does not
+count) and ratios to the plain forward.
 """
 
 import argparse
@@ -74,15 +75,16 @@ def cases(name: str, batch: int, size: int, device: str) -> dict[str, Callable[[
 
 def medians(contenders: dict[str, Callable[[], object]], repeats: int, device: str) -> dict[str, float]:
     """Median seconds of each contender after one warm-up round."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
     seconds: dict[str, list[float]] = {label: [] for label in contenders}
     for turn in range(repeats + 1):
         for label, run in contenders.items():
-            start = time.perf_counter()
+            start = clock()
             run()
             if device != "cpu":
                 torch.cuda.synchronize()
             if turn:
-                seconds[label].append(time.perf_counter() - start)
+                seconds[label].append(clock() - start)
     return {label: statistics.median(values) for label, values in seconds.items()}
 
 

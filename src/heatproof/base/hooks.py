@@ -57,7 +57,7 @@ def shared_pass(
 
 def activations_and_gradients(
     classifier: Classifier | nn.Module, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"], layer: str
-) -> tuple[Float[Tensor, "b k h w"], Float[Tensor, "b k h w"]]:
+) -> tuple[Float[Tensor, "b k u v"], Float[Tensor, "b k u v"]]:
     """The layer's output on the images and the gradient of the target logits with respect to it.
 
     Zeros where the score does not depend on the layer. Outputs of tokens (b, t, k) are laid out as their square grid, a

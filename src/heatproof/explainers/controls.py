@@ -2,7 +2,7 @@
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heatproof.base.colour import grey
@@ -15,7 +15,7 @@ SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 @choice(control=True, stochastic=True, source="Gomez 2022, arXiv 2208.06175: a map without information")
 def random(
-    classifier: Classifier,
+    classifier: Classifier | nn.Module,
     images: Float[Tensor, "b c h w"],
     targets: Int64[Tensor, " b"],
     *,
@@ -28,7 +28,7 @@ def random(
 
 @choice(control=True, constant=True, source="Bylinskii 2019, arXiv 1604.03605: the centre prior")
 def centre(
-    classifier: Classifier, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"], *, sd: float
+    classifier: Classifier | nn.Module, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"], *, sd: float
 ) -> Float[Tensor, "b h w"]:
     """A Gaussian about the image's centre, 1 at its peak; `sd` as a fraction of the width."""
     b, _, h, w = images.shape
@@ -40,7 +40,7 @@ def centre(
 
 @choice(control=True, source="Adebayo 2018, arXiv 1810.03292: the edge detector as a control")
 def edge(
-    classifier: Classifier, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"]
+    classifier: Classifier | nn.Module, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"]
 ) -> Float[Tensor, "b h w"]:
     """Sobel magnitude of the grey image, border repeated: edges, whatever the model sees."""
     kernel = images.new_tensor(SOBEL)

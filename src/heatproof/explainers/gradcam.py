@@ -6,7 +6,7 @@ layer; its status says so later.
 
 import torch
 from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 
 from heatproof.base.hooks import activations_and_gradients, target_layer
 from heatproof.base.records import Classifier
@@ -15,7 +15,7 @@ from heatproof.base.registry import choice
 
 @choice(needs=("layer", "gradient"), source="Selvaraju 2017, arXiv 1610.02391, Eq. 1-2")
 def gradcam(
-    classifier: Classifier,
+    classifier: Classifier | nn.Module,
     images: Float[Tensor, "b c h w"],
     targets: Int64[Tensor, " b"],
     *,
@@ -34,7 +34,7 @@ def gradcam(
 
 @choice(needs=("layer", "gradient"), source="Chattopadhay 2018, arXiv 1710.11063, Eq. 9-19")
 def gradcam_plus_plus(
-    classifier: Classifier,
+    classifier: Classifier | nn.Module,
     images: Float[Tensor, "b c h w"],
     targets: Int64[Tensor, " b"],
     *,
