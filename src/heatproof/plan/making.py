@@ -44,6 +44,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     """The plan of one job. Raises one HeatproofError with every fault of the config."""
     faults = Faults()
     warnings: list[str] = []
+    config = _as_text(config)
     root = _root(config, faults)
     config = {**config, **{key: {} for key in SECTIONS if not isinstance(config.get(key), Mapping)}}
     load = section(
@@ -52,7 +53,8 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     dataset = _choice("dataset", config["dataset"], faults, other=LOAD_KEYS)
     model = _choice("model", config["model"], faults)
     train = section(config["train"], "train", TrainSettings, faults)
-    explain = section({**config["explain"], "target": root["target"]}, "explain", ExplainSettings, faults)
+    target = root["target"] if isinstance(root["target"], str) else "predicted"  # another type is a fault already
+    explain = section({**config["explain"], "target": target}, "explain", ExplainSettings, faults)
     evaluation = section(config["eval"], "eval", EvalSettings, faults)
     tracking = section(config["tracking"], "tracking", Tracking, faults)
     report = section(config["report"], "report", ReportSettings, faults)
@@ -108,6 +110,18 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
         seconds=seconds_of(maps, perturbed, trained, model_name, load, train, compute),
         warnings=tuple(warnings),
     )
+
+
+def _as_text(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with names as text that YAML reads as something else: `target=true`, classes called 0 and 1."""
+
+    def name(value: Any) -> Any:
+        return str(value).lower() if isinstance(value, (bool, int)) else value
+
+    dataset, target = config.get("dataset"), name(config.get("target"))
+    if isinstance(dataset, Mapping) and isinstance(dataset.get("classes"), (list, tuple)):
+        dataset = {**dataset, "classes": [name(one) for one in dataset["classes"]]}
+    return {**config, "target": target, **({"dataset": dataset} if "dataset" in config else {})}
 
 
 def _root(config: Mapping[str, Any], faults: Faults) -> dict[str, Any]:

@@ -1,0 +1,274 @@
+"""The plan: methods and controls, metrics, counts, hash, and every fault of a config at once."""
+
+from pathlib import Path
+
+import pytest
+from commands import class_folders
+
+from heatproof.base import compose
+from heatproof.base.errors import HeatproofError
+from heatproof.plan import Plan, make_plan, plan_text
+
+QUICK = "dataset.num_images=60"
+
+
+def planned(*overrides: str) -> Plan:
+    (job,) = compose.compose([QUICK, *overrides])
+    return make_plan(job.config, job.overrides)
+
+
+def faults(*overrides: str) -> list[str]:
+    with pytest.raises(HeatproofError) as raised:
+        planned(*overrides)
+    return list(raised.value.faults)
+
+
+# ---- what is planned -------------------------------------------------------------------------------------------------
+
+
+def test_methods_under_test_come_first_then_their_controls() -> None:
+    methods = planned().methods
+    assert [(str(m.name), m.control_of, m.alter) for m in methods] == [
+        ("gradcam", None, None),
+        ("gradcam:robustcam6.mean", None, None),
+        ("gradcam:robustcam6.median", None, None),
+        ("shifted-gradcam", "gradcam", "shifted"),
+        ("shifted-gradcam:robustcam6.mean", "gradcam:robustcam6.mean", "shifted"),
+        ("shifted-gradcam:robustcam6.median", "gradcam:robustcam6.median", "shifted"),
+        ("blurred-gradcam:robustcam6.mean", "gradcam:robustcam6.mean", "blurred"),
+        ("blurred-gradcam:robustcam6.median", "gradcam:robustcam6.median", "blurred"),
+        ("random", "all", None),
+        ("centre", "all", None),
+        ("edge", "all", None),
+    ]
+    assert [view.name for view in methods[1].views] == ["identity", "flip", "rotate", "colour_jitter", "gaussian_blur", "greyscale"]  # fmt: skip  # noqa: E501
+    assert methods[1].fusion is not None
+    assert methods[1].fusion.name == "mean"
+    assert methods[6].views == (), "the blurred control is the single view"
+
+
+def test_layers_views_and_fusion_of_one_explainer() -> None:
+    plan = planned(
+        "explainer=[gradcam,gradcam_plus_plus]",
+        "explainer.gradcam.layer=[stage2,stage3]",
+        "explainer.gradcam.views=none",
+        "explainer.gradcam_plus_plus.views=robustcam8",
+        "explainer.gradcam_plus_plus.fusion=median",
+        "controls=[edge]",
+    )
+    assert [str(m.name) for m in plan.methods] == [
+        "gradcam.stage2",
+        "gradcam.stage3",
+        "gradcam_plus_plus",
+        "gradcam_plus_plus:robustcam8.median",
+        "edge",
+    ]
+    assert len(plan.methods[3].views) == 8
+    assert [dict(v.settings) for v in plan.methods[3].views if v.name == "rotate"] == [{"angle": 15}, {"angle": -15}, {"angle": 10}]  # fmt: skip  # noqa: E501
+
+
+def test_a_control_among_the_explainers_keeps_its_settings_and_stays_one_row() -> None:
+    plan = planned("explainer=[gradcam,random]", "explainer.random.grid=4", "views=none")
+    (random,) = [m for m in plan.methods if str(m.name) == "random"]
+    assert random.control_of == "all"
+    assert random.explainer.settings["grid"] == 4
+
+
+def test_metrics_with_their_labels_and_equal_identities_once() -> None:
+    plan = planned("metrics=[nine,localisation]", "+metric@metrics.mine.other=faith", "metrics.mine.other.q=0.1")
+    labels = [choice.label for choice in plan.metrics]
+    assert labels == ["faith", "faith_mean", "loc_acc", "consist_iou", "fidelity", "fidelity_mean", "stability", "consist_pearson", "view_variance", "view_iou", "view_spearman", "other"]  # fmt: skip  # noqa: E501
+    assert len({choice.identity for choice in plan.metrics}) == len(labels)
+
+
+@pytest.mark.parametrize(
+    ("views", "counted"),
+    [
+        ("none", ["shift", "rotation", "scale", "photometric"]),
+        ("robustcam6", ["shift", "scale"]),
+        ("robustcam10", ["shift"]),
+    ],
+)
+def test_view_metrics_count_no_family_that_a_fusion_uses(views: str, counted: list[str]) -> None:
+    plan = planned(f"views={views}")
+    families = {c.label: list(c.metric.settings["families"]) for c in plan.metrics if c.label.startswith("view_")}
+    assert families == dict.fromkeys(["view_variance", "view_iou", "view_spearman"], counted)
+    assert any("not counted" in text for text in plan.warnings) == (views != "none")
+    noise = {c.label: c.metric.settings["families"] for c in plan.metrics if "noise_std" in c.metric.settings}
+    assert all(list(counted) == ["noise"] for counted in noise.values()), "no view is of the noise family"
+
+
+def test_the_study_protocol_takes_the_studys_variants() -> None:
+    plan = planned("protocol=study", "views=robustcam10", "metrics.nine.faith.q=0.3")
+    assert [choice.metric.name for choice in plan.metrics] == ["faith_study", "loc_acc_study", "consist_iou_study", "fidelity_study", "stability_study", "consist_pearson_study", "view_variance_study", "view_iou_study", "view_spearman_study"]  # fmt: skip  # noqa: E501
+    assert [choice.label for choice in plan.metrics][:2] == ["faith", "loc_acc"]
+    fused = plan.methods[1]
+    assert fused.fusion is not None
+    assert fused.fusion.name == "mean_study"
+    assert str(fused.name) == "gradcam:robustcam10.mean"
+    assert [view.name for view in fused.views if view.name.endswith("_study")] == ["rotate_study"] * 3 + ["centre_crop_study"]  # fmt: skip  # noqa: E501
+    assert any("metrics.nine.faith.q has no effect" in text for text in plan.warnings)
+
+
+def test_counts_are_those_of_the_splits() -> None:
+    counts = planned("dataset.n=30", "dataset.fractions=[0.5,0.25,0.25]").counts
+    assert list(counts) == ["train", "val", "test"]
+    assert sum(sum(row.values()) for row in counts.values()) == 30
+    assert set(counts["train"]) == {"no_nodule", "smooth", "spiculated"}
+    assert counts["train"] == dict.fromkeys(counts["train"], 5)
+
+
+def test_the_text_says_what_will_be_done() -> None:
+    plan = planned("views=none")
+    text = plan_text(plan)
+    for part in (
+        "plan " + plan.hash,
+        "phantom, 1 x 64 x 64 px",
+        "gradcam",
+        "1 shifted copies",
+        "view_spearman",
+        "passes",
+    ):
+        assert part in text
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_passes_by_hand() -> None:
+    # 12 images. loc_acc asks for nothing; faith for one perturbed image of each map. One pass makes the map, random,
+    # centre and edge need none, and four shifted copies of the one tested map are perturbed, too.
+    plan = planned("views=none", "metrics=[localisation]", "+metric@metrics.mine.faith=faith")
+    images = 12
+    assert sum(plan.counts["test"].values()) == images
+    assert plan.passes == images * (1 + (1 + 3) + 4)
+
+
+def test_names_that_yaml_reads_as_something_else(tmp_path: Path) -> None:
+    assert planned("target=true").explain.target == "true"
+    root = class_folders(tmp_path, "0", "1", "2")
+    (job,) = compose.compose(["dataset=image_folder", f"dataset.root={root}", "dataset.classes=[1,0]", "target=0"])
+    plan = make_plan(job.config)
+    assert plan.load.classes == ("1", "0")
+    assert plan.explain.target == "0"
+
+
+# ---- the hash --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("override", ["device=cpu", "explain.batch=3", "report.maps=true", "tracking.experiment=x", "name=x", "train.checkpoint=false", "stage=load", "sweep.fail_fast=true"])  # fmt: skip  # noqa: E501
+def test_the_hash_does_not_see_what_decides_no_number(override: str) -> None:
+    assert planned(override).hash == planned().hash
+
+
+@pytest.mark.parametrize("override", ["seed=1", "model.width=8", "train.batch=8", "dataset.noise=0.1", "views=robustcam8", "eval.images=5", "sign=absolute", "target=true", "precision=bf16", "metrics.nine.faith.q=0.3", "explainer.gradcam.relu=false", "controls=[random]"])  # fmt: skip  # noqa: E501
+def test_the_hash_sees_what_decides_a_number(override: str) -> None:
+    assert planned(override).hash != planned().hash
+
+
+def test_the_hash_does_not_see_where_files_lie(tmp_path: Path) -> None:
+    hashes = set()
+    for place in ("here", "there"):
+        root = class_folders(tmp_path / place, "a", "b")
+        weights = tmp_path / place / "w.pth"
+        weights.write_bytes(b"12")
+        (job,) = compose.compose(["dataset=image_folder", f"dataset.root={root}", "model=resnet18", f"model.weights={weights}"])  # fmt: skip  # noqa: E501
+        hashes.add(make_plan(job.config).hash)
+    assert len(hashes) == 1
+
+
+# ---- what is refused -------------------------------------------------------------------------------------------------
+
+REFUSED = [
+    ("protocol=sond", "protocol: no such option, got 'sond'. Did you mean 'sound'?"),
+    ("device=gpu", "device: no such device, got 'gpu'"),
+    ("stage=trian", "stage: no such option, got 'trian'. Did you mean 'train'?"),
+    ("deterministic=1", "deterministic: true or false is expected, got 1"),
+    ("seed=a", "seed: a whole number is expected, got 'a'"),
+    ("seed=-1", "seed: must be not negative, got -1"),
+    ("dataset.fractions=[0.5,0.2,0.2]", "dataset.fractions: must be not negative, and 1 in sum"),
+    ("dataset.fractions=[0.5,0.5]", "dataset.fractions: a list of 3 values"),
+    ("dataset.size=4", "dataset.size: must be 8 to 4096 pixels, got 4"),
+    ("dataset.channels=2", "dataset.channels: must be 1 or 3, got 2"),
+    ("dataset.cap=smalest", "dataset.cap: must be at least 1, or 'smallest', got 'smalest'"),
+    ("dataset.classes=[smoth]", "dataset.classes: no such class, got 'smoth'. Did you mean 'smooth'?"),
+    ("dataset.split=study", "dataset.split: the data have no study split"),
+    ("dataset.split=official", "dataset.split: the data have no official split"),
+    ("dataset.split=/no/samples.parquet", "dataset.split: no such file"),
+    ("+dataset.csv=x", "dataset.csv: no such key, got 'csv'"),
+    ("model.width=1.5", "model.width: a whole number is expected, got 1.5"),
+    ("model.dropout=1", "model.dropout: must be 0 or more and below 1, got 1.0"),
+    ("model.builder=smal_cnn", "model: no such model, got 'smal_cnn'. Did you mean 'small_cnn'?"),
+    ("train.epochs=0", "train.epochs: must be at least 1, got 0"),
+    ("train.lr=0", "train.lr: must be above 0, got 0.0"),
+    ("train.optimizer=adma", "train.optimizer: no such option, got 'adma'. Did you mean 'adam'?"),
+    ("train.augment=[flp]", "train.augment: no such option, got 'flp'. Did you mean 'flip'?"),
+    ("train=none", "train: train=none explains a net as it is, and there are no weights"),
+    ("eval.split=tets", "eval.split: no such option, got 'tets'. Did you mean 'test'?"),
+    ("eval.shard=1", "eval.shard: shards are counted from 0 to eval.shards - 1 = 0, got 1"),
+    ("target=nodule", "target: no such class, got 'nodule'"),
+    ("target=[a]", "target: text is expected, got ['a']"),
+    ("controls=[randm]", "controls: no such control, got 'randm'. Did you mean 'random'?"),
+    ("explainer=[]", "explainer: at least one explainer is needed"),
+    ("explainer.gradcam.relu=1", "explainer.gradcam.relu: true or false is expected, got 1"),
+    ("explainer.gradcam.views=robustcam7", "explainer.gradcam.views: no such set of views, got 'robustcam7'"),
+    ("explainer.gradcam.method=gradcm", "explainer: no such explainer, got 'gradcm'. Did you mean 'gradcam'?"),
+    ("explainer.gradcam.rerun_images=4", "explainer.gradcam.rerun_images: not per explainer yet"),
+    ("views.fusion=[]", "views.fusion: views need a fusion"),
+    ("views.fusion=[meen]", "fusion: no such file in conf/fusion, got 'meen'. Did you mean 'mean'?"),
+    ("views.rotate_p15.angle=x", "views.rotate_p15.angle: a number is expected, got 'x'"),
+    ("metrics=[]", "metrics: at least one metric is needed"),
+    ("metrics.nine.faith.q=1", "metrics.nine.faith.q: must be between 0 and 1, both excluded, got 1.0"),
+    ("metrics.nine.faith.fill=rod", "metrics.nine.faith.fill: no such option, got 'rod'. Did you mean 'road'?"),
+    ("metrics.nine.stability.noises=0", "metrics.nine.stability.noises: must be at least 1, got 0"),
+    ("+metrics.nine.faith.p=1", "metrics.nine.faith.p: no such key, got 'p'"),
+    ("image=x.png", "image: not there yet"),
+    ("report.runs=x", "report.runs: merging earlier runs is not there yet"),
+    ("stage=report", "stage: merging earlier runs is not there yet"),
+    ("+foo=1", "foo: no such key, got 'foo'"),
+    ("~train", "train.epochs: the key is missing"),
+    ("train=3", "no such option"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("override", "message"), REFUSED, ids=[override for override, _ in REFUSED])
+def test_a_fault_names_value_rule_and_choices(override: str, message: str) -> None:
+    assert message in "\n".join(faults(override))
+
+
+def test_all_faults_are_shown_at_once() -> None:
+    found = faults(
+        "train.epochs=0", "model.width=x", "metrics.nine.faith.q=2", "eval.shard=9", "device=gpu", "target=x"
+    )
+    assert [text.partition(":")[0] for text in found] == ["device", "model.width", "train.epochs", "target", "metrics.nine.faith.q", "eval.shard"]  # fmt: skip  # noqa: E501
+
+
+def test_one_label_for_two_metrics_is_refused() -> None:
+    (found,) = faults("+metric@metrics.mine.faith=faith", "metrics.mine.faith.q=0.1")
+    assert "metrics.mine.faith: another metric has this label: metrics.nine.faith" in found
+
+
+def test_frozen_training_needs_weights_and_weights_need_a_file(tmp_path: Path) -> None:
+    assert "train=frozen keeps the weights of the backbone" in faults("model=resnet18", "train=frozen")[0]
+    assert "model.weights: no such file" in faults("model=resnet18", f"model.weights={tmp_path}/no.pth")[0]
+    assert planned("model=resnet18", "train=frozen", "model.weights=imagenet").model.settings["weights"] == "imagenet"
+
+
+def folder_faults(root: Path, *overrides: str) -> list[str]:
+    with pytest.raises(HeatproofError) as raised:
+        compose.command(
+            ["dataset=image_folder", f"dataset.root={root}", *overrides], check=lambda j: make_plan(j.config)
+        )
+    return list(raised.value.faults)
+
+
+def test_folders_of_images(tmp_path: Path) -> None:
+    assert "dataset.root: no such folder" in folder_faults(tmp_path / "nope")[0]
+    root = class_folders(tmp_path / "data", "benign", "malignant")
+    (root / "empty").mkdir()
+    assert "empty" in folder_faults(root)[0]
+    (root / "empty").rmdir()
+    assert "every metric of it needs masks" in folder_faults(root, "metrics=[localisation]")[0]
+    (job,) = compose.compose(["dataset=image_folder", f"dataset.root={root}"])
+    assert any("loc_acc: undefined" in text for text in make_plan(job.config).warnings)
+    (job,) = compose.compose(["dataset=image_folder"])
+    with pytest.raises(HeatproofError, match=r"dataset\.root: image_folder reads files"):
+        make_plan(job.config)
