@@ -219,6 +219,14 @@ def test_groups_flip_as_a_whole():
     assert stats.compare(d, np.zeros(60), seed=0).p < 0.001
 
 
+def test_the_least_p_of_few_units_is_known():
+    found = stats.compare(np.ones(5), np.zeros(5), seed=0)
+    assert found.p == found.smallest_p == 1 / 16
+    grouped = stats.compare(np.ones(60), np.zeros(60), groups=["a"] * 20 + ["b"] * 20 + ["c"] * 20, seed=0)
+    assert (grouped.units, grouped.p, grouped.smallest_p) == (3, 0.25, 0.25)
+    assert stats.compare(np.ones(60), np.zeros(60), seed=0).smallest_p == 0
+
+
 def test_comparison_pairs_on_common_images():
     a = np.array([1.0, 2.0, np.nan, 4.0, 6.0, 7.0, 5.0])
     b = np.array([0.5, np.nan, 9.0, 3.0, 6.5, 5.0, 5.0])

@@ -10,6 +10,8 @@ import pandas as pd
 import pytest
 
 from heatproof.report import report
+from heatproof.report.findings import find
+from heatproof.report.tables import terminal
 
 FEW = fabricated.METRICS[:4]
 EVIL = ("<script>alert(1)</script>", "50% & $x_1$ | \\input{a}", "結節 #2")
@@ -114,6 +116,15 @@ def test_terminal_table_fits_and_rules_the_controls_off(made):
     assert "undefined: no_mask on 16 images of every method: loc_acc." in made.table_text
     assert "(*) constant by construction" in made.table_text
     assert "shifted-" not in made.table_text
+
+
+def test_equal_values_show_no_false_certainty(made):
+    lines = [line for line in made.table_text.splitlines() if line.startswith("gradcam ")]
+    assert not any("all equal" in line for line in lines)
+    scores = fabricated.scores(6, metrics=FEW)
+    scores.table.loc[scores.table["column"] == "faith", "value"] = 0.5
+    found = terminal(find(scores, seed=0), protocol="sound")
+    assert re.search(r"^gradcam +0.50 \[all equal\]", found, re.MULTILINE)
 
 
 def test_study_protocol_prints_what_does_not_compare(made):

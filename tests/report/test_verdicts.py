@@ -112,6 +112,11 @@ def test_four_images_show_nothing():
     assert "Best of" not in said
     assert "faith better than" not in said
     assert "not shown to be better than" in said or "not better than" in said
+    assert "Too few images (n = 4): with 158 comparisons in the table the least adjusted p is 1," in said
+
+
+def test_enough_images_are_not_called_too_few(lines):
+    assert not starting(lines, "Too few")
 
 
 def test_masks_that_are_missing_everywhere_are_said():

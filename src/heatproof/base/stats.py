@@ -47,7 +47,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A paired comparison a - b over the `n` images where both are defined.
+    """A paired comparison a - b over the `n` images (of `units` groups) where both are defined.
 
     `p`: two-sided sign-flip permutation test; `p_wilcoxon`, `d_z` (mean / sd) and `rank_biserial` are taken over
     units, zeros dropped in the two that rank. NaN where undefined.
@@ -61,6 +61,12 @@ class Comparison:
     d_z: float
     rank_biserial: float
     n: int
+    units: int
+
+    @property
+    def smallest_p(self) -> float:
+        """The least p that so few units can give: below 13 units all flips are known and two of them are extreme."""
+        return 2.0 ** (1 - self.units) if 0 < self.units <= EXACT else 0.0
 
 
 def interval(
@@ -149,6 +155,7 @@ def comparisons(
                 d_z=_d_z(sums[:, i] / sizes),
                 rank_biserial=biserial,
                 n=len(rows),
+                units=len(sums),
             )
     return [found for found in result if found is not None]
 

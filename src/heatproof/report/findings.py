@@ -93,8 +93,10 @@ class Findings:
 
     @property
     def controls(self) -> tuple[Method, ...]:
-        """The controls that have a row of their own; shifted copies enter through the excess."""
-        return tuple(method for method in self.methods if method.control_of is not None and method.alter != "shifted")
+        """The controls that have a row of their own, those of all methods first; shifted copies enter through the
+        excess."""
+        own = [method for method in self.methods if method.control_of is not None and method.alter != "shifted"]
+        return tuple(sorted(own, key=lambda method: method.control_of != "all"))
 
     def of(self, part: str) -> tuple[Column, ...]:
         """The columns of one part ("main", "excess", "side"), in the metrics' order."""

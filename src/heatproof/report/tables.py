@@ -99,14 +99,22 @@ def digits(findings: Findings, column: Column) -> int:
 
 
 def cell_text(cell: Cell, decimals: int, *, common_n: int | None = None) -> str:
-    """`0.42 [0.35, 0.49]`, with n where it is not the column's; a dash where nothing is defined."""
+    """`0.42 [0.35, 0.49]`, with n where it is not the column's; a dash where nothing is defined.
+
+    Equal values have no spread to make an interval of: `[all equal]`, never a false certainty.
+    """
     found = cell.interval
     if cell.remark:
         return cell.remark
     if found.n == 0:
         return "–"
     text = f"{found.mean:.{decimals}f}"
-    text += f" [{found.lo:.{decimals}f}, {found.hi:.{decimals}f}]" if np.isfinite(found.lo) else " [no interval]"
+    if found.kind == "constant":
+        text += " [all equal]"
+    elif np.isfinite(found.lo):
+        text += f" [{found.lo:.{decimals}f}, {found.hi:.{decimals}f}]"
+    else:
+        text += " [no interval]"
     # "-0.00" is rounding, not a sign.
     text = text.replace(f"-{0:.{decimals}f}", f"{0:.{decimals}f}")
     return text if found.n == common_n else f"{text} n={found.n}"

@@ -22,6 +22,7 @@ def verdicts(findings: Findings, predictions: Predictions | None = None) -> tupl
         lines += _floor(findings, method)
         lines += _fusion(findings, method)
     lines += _winners(findings)
+    lines += _too_few(findings)
     drawn = "groups of images" if findings.grouped else "images"
     lines.append(f"One seed (seed = {findings.seed}): the intervals cover {drawn}, not training runs or random draws.")
     return tuple(lines)
@@ -189,6 +190,19 @@ def _blurred_pair(findings: Findings, name: str, column: Column) -> Pair | None:
     method = next(m for m in findings.tested if str(m.name) == name)
     blurred = blurred_of(method, findings.controls)
     return None if blurred is None else findings.pair(name, str(blurred.name), column.name)
+
+
+def _too_few(findings: Findings) -> Iterator[str]:
+    """Whether the images are too few for any comparison to pass, whatever the maps are like."""
+    family = len(findings.pairs)
+    least = min((pair.comparison.smallest_p for pair in findings.pairs if pair.comparison.n), default=0.0)
+    if least * family >= ALPHA:
+        what = "groups" if findings.grouped else "images"
+        units = max(pair.comparison.units for pair in findings.pairs)
+        yield (
+            f"Too few {what} (n = {units}): with {family} comparisons in the table the least adjusted p is "
+            f"{min(1.0, least * family):.2g}, so no difference can be shown; explain more."
+        )
 
 
 def _among(findings: Findings, names: Sequence[str], column: Column) -> list[Pair]:
