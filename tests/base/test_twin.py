@@ -138,3 +138,17 @@ def test_hooks_that_normalise_go_with_the_twin():
     images = torch.rand(1, 1, 64, 64)
     assert Twin(net, images)(images).allclose(net(images), atol=1e-4)
     assert not Twin(net, images)(images).allclose(net((images - 0.5) / 0.25), atol=1e-2)
+
+
+class GivesBoth(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(1, 1, 3), nn.BatchNorm2d(1)
+
+    def forward(self, images):
+        made = self.conv(images)
+        return self.norm(made), made
+
+
+def test_an_output_that_leaves_the_net_is_not_folded():
+    assert foldable_pairs(GivesBoth().eval(), torch.rand(1, 1, 8, 8)) == []
