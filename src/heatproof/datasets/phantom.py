@@ -249,8 +249,8 @@ def _nodule(grid: _Grid, anatomy: _Anatomy, index: int, look: Look) -> Plane:
 def _electrode(grid: _Grid, anatomy: _Anatomy, rng: np.random.Generator) -> Plane:
     """Cover of a disk on the skin of the front half."""
     (cx, cy), (a, b) = anatomy.body
-    angle = rng.uniform(1.1, 1.9) * np.pi
-    return grid.ellipse((cx + a * float(np.cos(angle)), cy + b * float(np.sin(angle))), (0.06, 0.06))
+    angle = rng.uniform(1.2, 1.8) * np.pi
+    return grid.ellipse((cx + (a + 0.02) * float(np.cos(angle)), cy + (b + 0.02) * float(np.sin(angle))), (0.06, 0.06))
 
 
 def _planted_corner(index: int, look: Look) -> int | None:

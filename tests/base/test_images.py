@@ -1,0 +1,154 @@
+"""Decoding and resizing against values that can be read off."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from heatproof.base import images
+from heatproof.base.errors import HeatproofError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (7, 5), dtype=np.uint8)
+COLOUR = RNG.integers(0, 256, (7, 5, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("ending", ["png", "bmp", "tif", "pgm", "PNG"])
+def test_grey_files_come_back_as_they_are(tmp_path, ending):
+    path = tmp_path / f"a.{ending}"
+    Image.fromarray(GREY).save(path)
+    np.testing.assert_array_equal(images.decode(path), GREY)
+
+
+def test_colour_comes_back_as_it_is_even_where_it_is_grey(tmp_path):
+    Image.fromarray(COLOUR).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(images.decode(tmp_path / "a.png"), COLOUR)
+    Image.fromarray(np.repeat(GREY[..., None], 3, 2)).save(tmp_path / "b.png")
+    assert images.decode(tmp_path / "b.png").shape == (7, 5, 3)
+
+
+def test_one_bit_images_span_the_range(tmp_path):
+    Image.fromarray(GREY > 100).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(images.decode(tmp_path / "a.png"), (GREY > 100) * np.uint8(255))
+
+
+def test_transparent_pixels_are_black(tmp_path):
+    alpha = np.where(np.arange(35).reshape(7, 5) % 2, 255, 0).astype(np.uint8)
+    Image.fromarray(np.dstack([COLOUR, alpha])).save(tmp_path / "rgba.png")
+    np.testing.assert_array_equal(images.decode(tmp_path / "rgba.png"), COLOUR * (alpha[..., None] > 0))
+    Image.fromarray(np.dstack([GREY, alpha])).save(tmp_path / "la.png")
+    np.testing.assert_array_equal(images.decode(tmp_path / "la.png"), GREY * (alpha > 0))
+
+
+def test_palettes_are_grey_where_their_colours_are(tmp_path):
+    grey = Image.fromarray(GREY // 64)
+    grey.putpalette([v for i in range(256) for v in (i * 60 % 256,) * 3])
+    grey.save(tmp_path / "grey.png")
+    np.testing.assert_array_equal(images.decode(tmp_path / "grey.png"), GREY // 64 * 60)
+    colour = Image.fromarray(GREY // 64)
+    colour.putpalette([v for i in range(256) for v in (i * 60 % 256, 0, 9)])
+    colour.save(tmp_path / "colour.png")
+    assert images.decode(tmp_path / "colour.png")[0, 0].tolist() == [GREY[0, 0] // 64 * 60, 0, 9]
+
+
+def test_deep_images_keep_the_scale_of_their_depth(tmp_path):
+    for name, values, top in (
+        ("byte", [[0, 255]], 255),
+        ("twelve", [[0, 4095, 2048]], 4095),
+        ("dim", [[0, 300]], 4095),
+        ("full", [[0, 65535]], 65535),
+    ):
+        Image.fromarray(np.array(values, np.uint16)).save(tmp_path / f"{name}.png")
+        expected = np.round(np.array(values) * 255 / top)
+        np.testing.assert_allclose(images.decode(tmp_path / f"{name}.png"), expected, atol=0.51)
+
+
+def test_negative_deep_pixels_are_refused(tmp_path):
+    Image.fromarray(np.array([[-5, 9]], np.int32)).save(tmp_path / "a.tif")
+    with pytest.raises(HeatproofError, match=r"a\.tif: broken image \(pixels that are negative"):
+        images.decode(tmp_path / "a.tif")
+
+
+def test_cmyk_becomes_rgb(tmp_path):
+    Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "a.tif")
+    assert images.decode(tmp_path / "a.tif")[0, 0].tolist() == [255, 0, 0]
+
+
+def test_orientation_tags_are_applied(tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # shown turned by 90 degrees clockwise
+    Image.fromarray(GREY).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(images.decode(tmp_path / "a.png"), np.rot90(GREY, -1))
+
+
+def test_broken_files_are_named(tmp_path):
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    data = (tmp_path / "a.jpg").read_bytes()
+    (tmp_path / "cut.jpg").write_bytes(data[: len(data) // 2])
+    with pytest.raises(HeatproofError, match=r"cut\.jpg: broken image"):
+        images.decode(tmp_path / "cut.jpg")
+    (tmp_path / "text.png").write_text("hello")
+    with pytest.raises(HeatproofError, match=r"text\.png: no image"):
+        images.decode(tmp_path / "text.png")
+    with pytest.raises(HeatproofError, match=r"gone\.png: no such file"):
+        images.decode(tmp_path / "gone.png")
+    np.testing.assert_array_equal(images.decode(data), images.decode(tmp_path / "a.jpg"))
+
+
+def test_fit_makes_the_wanted_shape():
+    assert images.fit(GREY, 9, 3).shape == (9, 9, 3)
+    assert images.fit(COLOUR, 9, 1).shape == (9, 9, 1)
+    square = GREY[:5, :5]
+    np.testing.assert_array_equal(images.fit(square, 5, 3), np.repeat(square[..., None], 3, 2))
+
+
+def test_fit_averages_where_it_shrinks():
+    # A checkerboard keeps its mean; picking pixels would give 0 or 255.
+    board = (np.indices((64, 64)).sum(0) % 2 * 255).astype(np.uint8)
+    assert np.abs(images.fit(board, 8, 1).astype(int) - 127).max() <= 1
+
+
+def test_grey_from_colour_is_luma():
+    pure = np.zeros((4, 4, 3), np.uint8)
+    pure[..., 1] = 255
+    assert images.fit(pure, 4, 1)[0, 0, 0] == 150  # 0.587 * 255
+
+
+def test_masks_split_at_half_their_maximum_and_merge(tmp_path):
+    low = np.zeros((6, 6), np.uint8)
+    low[0, 0] = 1
+    high = np.full((6, 6), 3, np.uint8)  # 3 is compression noise here
+    high[5, 5] = 255
+    Image.fromarray(low).save(tmp_path / "low.png")
+    Image.fromarray(np.repeat(high[..., None], 3, 2)).save(tmp_path / "high.png")
+    both = images.read_mask([tmp_path / "low.png", tmp_path / "high.png"])
+    assert both.dtype == bool
+    assert np.argwhere(both).tolist() == [[0, 0], [5, 5]]
+
+
+def test_an_empty_mask_stays_empty(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    assert not images.read_mask([tmp_path / "a.png"]).any()
+
+
+def test_masks_of_two_sizes_take_the_first_size(tmp_path):
+    Image.new("L", (4, 4)).save(tmp_path / "a.png")
+    half = np.zeros((8, 8), np.uint8)
+    half[:, 4:] = 255
+    Image.fromarray(half).save(tmp_path / "b.png")
+    np.testing.assert_array_equal(images.read_mask([tmp_path / "a.png", tmp_path / "b.png"]), half[::2, ::2] > 0)
+
+
+def test_fit_mask_stays_binary():
+    mask = RNG.random((37, 53)) > 0.5
+    small = images.fit_mask(mask, 16)
+    assert small.dtype == np.uint8
+    assert set(np.unique(small)) == {0, 1}
+    np.testing.assert_array_equal(images.fit_mask(np.kron(small, np.ones((4, 4))) > 0, 16), small)
+    np.testing.assert_array_equal(images.fit_mask(np.kron(small, np.ones((3, 3))) > 0, 16), small)
+
+
+def test_which_names_are_images():
+    assert images.is_image("a.JPG")
+    assert images.is_image("a.b.tiff")
+    assert not images.is_image("._a.jpg")
+    assert not images.is_image("a.csv")
