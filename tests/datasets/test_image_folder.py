@@ -133,5 +133,8 @@ def test_refusals(tmp_path):
         read(tmp_path / "data")
     with pytest.raises(HeatproofError, match=r"no such class folder in .*, got 'c'"):
         read(tmp_path / "data", classes=("a", "c"))
+    with pytest.raises(HeatproofError) as caught:
+        read("/surely-not-here")
+    assert str(caught.value) == "dataset.root: no such folder, got '/surely-not-here'."
     with pytest.raises(HeatproofError, match="a file, not a folder"):
         read(tmp_path / "data" / "a" / "1.png")

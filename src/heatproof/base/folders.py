@@ -19,17 +19,13 @@ def root_folder(dataset: str, root: str | os.PathLike[str] | None) -> Path:
             )
         )
     path = Path(root).expanduser()
+    if path.exists() and not path.is_dir():
+        raise HeatproofError(fault("dataset.root", "a file, not a folder", got=str(path)))
     if not path.is_dir():
-        near = path.parent
-        there = subfolders(near) if near.is_dir() else ()
-        raise HeatproofError(
-            fault(
-                "dataset.root",
-                "a file, not a folder" if path.exists() else "no such folder",
-                got=str(path),
-                choices=there,
-            )
-        )
+        # What lies beside it helps with a misspelt name; the top of the file system would only be noise.
+        beside = path.absolute().parent
+        there = subfolders(beside) if beside.is_dir() and beside != Path(beside.anchor) else ()
+        raise HeatproofError(fault("dataset.root", "no such folder", got=str(path), choices=there))
     return path
 
 
