@@ -40,7 +40,7 @@ def test_a_fault_is_one_message_without_a_traceback_and_leaves_no_folder(tmp_pat
     done = heatproof("model=resnet81", "train.epohcs=3", "device=gpu", work=tmp_path)
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr.splitlines()[0] == "heatproof: 3 faults; nothing was started"
+    assert done.stderr.splitlines()[0] == "heatproof: 3 faults"
     assert "  model: no such option, got 'resnet81'. Did you mean 'resnet18'? There are: densenet121" in done.stderr
     assert "  train.epohcs: no such key, got 'epohcs'. Did you mean 'epochs'?" in done.stderr
     assert "  device: no such device, got 'gpu'" in done.stderr

@@ -358,5 +358,6 @@ def _terminable() -> Iterator[None]:
 
 
 def _block(error: HeatproofError) -> str:
-    count = f"{len(error.faults)} faults; nothing was started" if len(error.faults) > 1 else "a fault"
-    return "\n".join([f"heatproof: {count}", "", *(f"  {text}\n" for text in error.faults)]).rstrip()
+    faults = list(dict.fromkeys(error.faults))
+    count = "a fault" if len(faults) == 1 else f"{len(faults)} faults"
+    return "\n".join([f"heatproof: {count}", "", *(f"  {text}\n" for text in faults)]).rstrip()
