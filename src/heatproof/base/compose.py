@@ -39,7 +39,7 @@ from heatproof.base.registry import conf_folder, extra_folders, load_plugins
 CONFIG = "config"
 # Keys whose value is a path or a pattern: blanks, commas and brackets in it are meant literally.
 PATH_KEY = re.compile(r"(?:.*\.)?(?:root|weights|masks|folder|file|runs|image|\w+_pattern)")
-PLAIN = re.compile(r"[A-Za-z_./][\w./-]*")
+PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 LITERAL = {"null", "true", "false", "nan", "inf"}
 
 Checked = TypeVar("Checked")
