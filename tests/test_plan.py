@@ -140,6 +140,8 @@ def test_passes_by_hand() -> None:
     images = 12
     assert sum(plan.counts["test"].values()) == images
     assert plan.passes == images * (1 + (1 + 3) + 4)
+    third = planned("views=none", "metrics=[localisation]", "+metric@metrics.mine.faith=faith", "eval.shards=3")
+    assert third.passes == plan.passes / 3
 
 
 def test_names_that_yaml_reads_as_something_else(tmp_path: Path) -> None:
