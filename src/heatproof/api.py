@@ -19,6 +19,7 @@ from heatproof.base import compose, registry, values
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.methods import explain_batch
 from heatproof.base.names import MethodName
+from heatproof.base.nets import as_classifier
 from heatproof.base.records import Classifier, MapBatch, Maps, Method, MetricChoice, Report, Scores
 from heatproof.base.settings import MeasureSettings
 
@@ -232,24 +233,8 @@ def _checked_images(images: Tensor) -> Tensor:
 
 
 def _classifier(model: nn.Module, images: Tensor) -> Classifier:
-    from heatproof.base.layers import explanation_layers
-    from heatproof.base.nets import as_classifier, normalisation
-
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    example = images[:2].to(device)
-    module = as_classifier(model, example)
-    with torch.inference_mode():
-        outputs = module(example).shape[1]
-    mean, std = normalisation(module, images.shape[1])
-    return Classifier(
-        module,
-        tuple(str(k) for k in range(outputs)),
-        explanation_layers(module, example),
-        "given",
-        channels=images.shape[1],
-        norm_mean=mean,
-        norm_std=std,
-    )
+    return as_classifier(model, images[:2].to(device))
 
 
 def _predicted(classifier: Classifier, images: Tensor, batch: int) -> Int64[Tensor, " n"]:
