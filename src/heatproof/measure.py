@@ -10,6 +10,7 @@ import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def measure(
             store.get_or_make(
                 "scores",
                 cell.identity,
-                lambda folder, place=place: _write(folder, found[place]),
+                partial(_write, found=found[place]),
                 what=f"scores of {cell.method.name} under {cell.choice.label}",
             )
         shutil.rmtree(scratch, ignore_errors=True)

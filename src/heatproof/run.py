@@ -29,42 +29,48 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 
 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
-    from heatproof import explain, load, measure, predict, report, track, train
+    from heatproof.explain import explain
+    from heatproof.load import load
+    from heatproof.measure import measure
+    from heatproof.predict import predict
+    from heatproof.report import report
+    from heatproof.track import collect
+    from heatproof.train import train
 
     store, clock = Store(), Clock()
     with clock("load"):
-        samples = load.load(plan.dataset, plan.load, store)
+        samples = load(plan.dataset, plan.load, store)
     if plan.stage == "load":
         return stopped(folder, "load", f"{len(samples.table)} images", samples.remarks)
     with clock("train"):
-        classifier = train.train(samples, plan.model, plan.train, plan.compute, store, progress=progress)
+        classifier = train(samples, plan.model, plan.train, plan.compute, store, progress=progress)
     if plan.stage == "train":
         return stopped(folder, "train", f"best epoch {classifier.best_epoch}", classifier.remarks)
     with clock("predict"):
-        predictions = predict.predict(samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute)
+        predictions = predict(samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute)
     if plan.stage == "predict":
         return stopped(folder, "predict", f"{len(predictions.table)} predictions", classifier.remarks)
     with clock("explain"):
-        maps = explain.explain(
+        maps = explain(
             samples, classifier, predictions, plan.methods, plan.explain,
             protocol=plan.measure.protocol, store=store, progress=progress,
         )  # fmt: skip
     if plan.stage == "explain":
         return stopped(folder, "explain", f"{len(maps.rows)} images x {len(maps.files)} methods", ())
     with clock("measure"):
-        scores = measure.measure(
+        scores = measure(
             samples, classifier, maps, plan.metrics, plan.measure, plan.eval,
             store=store, batch=plan.explain.batch, estimate=plan.passes, progress=progress,
         )  # fmt: skip
     if plan.stage == "measure":
         return stopped(folder, "measure", f"{len(scores.table)} values", ())
     with clock("report"):
-        done = report.report(
+        done = report(
             folder, samples=samples, classifier=classifier, predictions=predictions, maps=maps, scores=scores,
             facts=facts_of(plan, clock.seconds, scores.passes, [*samples.remarks, *classifier.remarks]),
             seed=plan.seed, keep_maps=plan.report.maps, protocol=plan.measure.protocol,
         )  # fmt: skip
-    track.collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)
+    collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)
     return done
 
 

@@ -135,8 +135,9 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Method:
-    """How a map is made: explainer, layer, views, fusion. Its name is unique in a run. `explainer` is None for maps that
-    came from elsewhere and cannot be made again.
+    """How a map is made: explainer, layer, views, fusion. Its name is unique in a run.
+
+    `explainer` is None for maps that came from elsewhere and cannot be made again.
 
     `views` is empty for the single view. `control_of`: None for a method under test, "all" for a map that needs no
     model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted" or "blurred".
