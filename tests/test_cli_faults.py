@@ -66,7 +66,7 @@ def test_nothing_heavy_is_imported_before_work_starts(arguments: list[str], tmp_
     code = f"import sys\nfrom heatproof import cli\ncli.main({arguments!r})\nprint('LOADED', sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True)  # fmt: skip  # noqa: E501
     loaded = ast.literal_eval(done.stdout.rpartition("LOADED")[2].strip())
-    assert "heatproof.plan" in loaded
+    assert "heatproof.stages.plan" in loaded
     assert [name for name in HEAVY if name in loaded] == []
 
 

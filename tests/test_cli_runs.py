@@ -14,7 +14,7 @@ import yaml
 from commands import SMALL, environment, heatproof, user_folder
 
 from heatproof.base.outbox import Outbox
-from heatproof.plan import make_plan
+from heatproof.stages.plan import make_plan
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from heatproof.base import compose, fills, registry
 from heatproof.base.errors import Faults
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
 from heatproof.base.typed import checked
-from heatproof.plan import ReportSettings, Tracking, make_plan
-from heatproof.plan.making import ROOT_KEYS
-from heatproof.plan.sections import FILLS, value_of
+from heatproof.stages.plan import ReportSettings, Tracking, make_plan
+from heatproof.stages.plan.making import ROOT_KEYS
+from heatproof.stages.plan.sections import FILLS, value_of
 
 CONF = registry.conf_folder()
 KINDS = ("dataset", "model", "explainer", "view", "fusion", "metric")

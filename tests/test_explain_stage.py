@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import stocked
 
-from heatproof import explain
 from heatproof.base import methods as maps_of
 from heatproof.base.errors import HeatproofError
 from heatproof.base.records import Predictions
 from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
+from heatproof.stages import explain
 
 
 @pytest.fixture

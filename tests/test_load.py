@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from shelves import mask, picture, real
 
-from heatproof import load as stage
 from heatproof.base import images
 from heatproof.base.errors import HeatproofError
 from heatproof.base.registry import bind
 from heatproof.base.settings import LoadSettings
 from heatproof.base.store import Store
-from heatproof.load import load
+from heatproof.stages import load as stage
+from heatproof.stages.load import load
 
 SETTINGS = LoadSettings(42, "grouped", (0.6, 0.2, 0.2), None, None, 8, 1, None)
 

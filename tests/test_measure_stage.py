@@ -6,9 +6,9 @@ import pytest
 import stocked
 import torch
 
-from heatproof import explain, measure
 from heatproof.base.passes import Engine
 from heatproof.base.store import Store
+from heatproof.stages import explain, measure
 
 SOME = ("faith", "loc_acc", "stability", "consist_pearson")
 

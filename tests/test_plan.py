@@ -7,7 +7,7 @@ from commands import class_folders
 
 from heatproof.base import compose
 from heatproof.base.errors import HeatproofError
-from heatproof.plan import Plan, make_plan, plan_text
+from heatproof.stages.plan import Plan, make_plan, plan_text
 
 QUICK = "dataset.num_images=60"
 

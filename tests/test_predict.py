@@ -19,7 +19,7 @@ from torch import nn
 from heatproof.base.errors import HeatproofError
 from heatproof.base.nets import as_classifier
 from heatproof.base.stats import wilson
-from heatproof.predict import classifier_figures, predict, probabilities
+from heatproof.stages.predict import classifier_figures, predict, probabilities
 
 
 def classifier(samples, seed=0):
@@ -159,7 +159,7 @@ def test_figures_equal_scikit_learn(k, grouped):
 
 
 def test_resampled_figures_equal_scikit_learn_on_the_drawn_images():
-    from heatproof.predict import _areas, _figures
+    from heatproof.stages.predict import _areas, _figures
 
     rng = np.random.default_rng(0)
     labels, p = rng.integers(0, 3, 40), rng.dirichlet(np.ones(3), 40).round(1)

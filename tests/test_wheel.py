@@ -39,7 +39,7 @@ def installed(wheel, tmp_path_factory):
     subprocess.run([*pip, "--no-deps", "--no-index", str(wheel)], check=True, capture_output=True, timeout=120)
     # A plain path, not a site folder: .pth files there, such as that of an editable heatproof, are not read.
     (site / "borrowed.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    assert (site / "heatproof" / "run.py").is_file()
+    assert (site / "heatproof" / "flow.py").is_file()
     return folder / "bin"
 
 

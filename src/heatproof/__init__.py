@@ -34,7 +34,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__ and name not in ("explain", "measure", "run"):
+    if name in __all__:
         return getattr(import_module("heatproof.api"), name)
     raise AttributeError(f"module 'heatproof' has no attribute {name!r}")
 

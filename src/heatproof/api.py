@@ -85,9 +85,9 @@ def load_model(run_or_name: str | Path, weights: str | Path | None = None) -> nn
 
 
 def _trained(folder: Path) -> nn.Module:
-    from heatproof import load, train
     from heatproof.base.store import Store
-    from heatproof.plan import make_plan
+    from heatproof.stages import load, train
+    from heatproof.stages.plan import make_plan
 
     config = folder / "config.yaml"
     if not config.is_file():
@@ -164,7 +164,7 @@ def measure(
     name or a callable) is given. A plain tensor is taken to explain `target`. Without `masks`, localisation is
     `undefined:no_mask`. Without training data the `mean` fill needs a model that states its normalisation.
     """
-    from heatproof.measure import measure_tensors
+    from heatproof.stages.measure import measure_tensors
 
     images = _checked_images(images)
     classifier = _classifier(model, images)
@@ -272,7 +272,7 @@ def _method(
 
 
 def _planned(overrides: list[str]) -> Any:
-    from heatproof.plan import make_plan
+    from heatproof.stages.plan import make_plan
 
     (job,) = compose.compose(overrides)
     return make_plan(job.config)

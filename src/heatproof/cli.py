@@ -22,7 +22,7 @@ from heatproof.base import catalogue, compose, registry
 from heatproof.base.compose import Command, Job
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.outbox import Outbox
-from heatproof.plan import Plan, make_plan, plan_text
+from heatproof.stages.plan import Plan, make_plan, plan_text
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -156,7 +156,7 @@ def job(cfg: DictConfig) -> None:
 
 def _carried_out(cfg: DictConfig) -> Report:
     """Plan and run one job; what goes wrong is in its log before it is raised."""
-    from heatproof.run import run
+    from heatproof.flow import run
 
     here = compose.here()
     compose.prepare()
@@ -322,7 +322,7 @@ def _new_folder(wanted: Path) -> Path:
 
 def _sent(folders: Sequence[Path], parent: Path | None) -> str:
     """Hand outboxes to MLflow; what there is to say about it."""
-    from heatproof import track
+    from heatproof.stages import track
 
     return track.send([folder for folder in folders if Outbox(folder).begun], parent=parent).message
 
@@ -332,7 +332,7 @@ def _upload() -> int:
     folders = sorted({path.parents[1] for path in Path("results").glob("**/outbox/run.json")})
     if not folders:
         raise HeatproofError(fault("tracking.upload", "no run of an earlier command is under results/"))
-    from heatproof import track
+    from heatproof.stages import track
 
     sent = track.send(folders)
     print(sent.message)

@@ -9,8 +9,8 @@ from heatproof.base.registry import bind
 from heatproof.base.settings import LoadSettings
 from heatproof.base.store import Store
 from heatproof.datasets.phantom import Look, label_of, render
-from heatproof.load import load
-from heatproof.train import train
+from heatproof.stages.load import load
+from heatproof.stages.train import train
 
 SETTINGS = LoadSettings(42, "grouped", (0.7, 0.1, 0.2), None, None, 40, 1, None)
 

@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 
 from heatproof.base import stats
-from heatproof.report.findings import find
+from heatproof.stages.report.findings import find
 
 
 @pytest.fixture(scope="module")

@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from heatproof.report import report
-from heatproof.report.findings import find
-from heatproof.report.tables import terminal
+from heatproof.stages.report import report
+from heatproof.stages.report.findings import find
+from heatproof.stages.report.tables import terminal
 
 FEW = fabricated.METRICS[:4]
 EVIL = ("<script>alert(1)</script>", "50% & $x_1$ | \\input{a}", "結節 #2")

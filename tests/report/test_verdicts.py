@@ -2,8 +2,8 @@ import fabricated
 import numpy as np
 import pytest
 
-from heatproof.report.findings import find
-from heatproof.report.verdicts import marks, verdicts
+from heatproof.stages.report.findings import find
+from heatproof.stages.report.verdicts import marks, verdicts
 
 
 @pytest.fixture(scope="module")

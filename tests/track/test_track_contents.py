@@ -8,8 +8,8 @@ import pytest
 
 from heatproof.base.outbox import Outbox
 from heatproof.base.records import Classifier, Predictions, Report
-from heatproof.track import collect
-from heatproof.track.contents import git_commit
+from heatproof.stages.track import collect
+from heatproof.stages.track.contents import git_commit
 
 SUMMARY = {
     "data_hash": "d1",

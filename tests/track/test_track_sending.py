@@ -11,8 +11,8 @@ import pytest
 from filelock import FileLock
 
 from heatproof.base.outbox import Outbox, recorded
-from heatproof.track import address, send, ui_command
-from heatproof.track.sending import PARAM_LENGTH, legal_names, shortened
+from heatproof.stages.track import address, send, ui_command
+from heatproof.stages.track.sending import PARAM_LENGTH, legal_names, shortened
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-import heatproof.train.augment as module
-from heatproof.train.augment import AUGMENTATIONS, augmented, flip, rotate, shift
+import heatproof.stages.train.augment as module
+from heatproof.stages.train.augment import AUGMENTATIONS, augmented, flip, rotate, shift
 
 IDS = [f"image{i}" for i in range(40)]
 

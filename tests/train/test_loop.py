@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from heatproof.base.errors import HeatproofError
-from heatproof.train.loop import Task, balanced_weights, batches, fit
+from heatproof.stages.train.loop import Task, balanced_weights, batches, fit
 
 
 def linear_task(n=40, features=5, classes=3, val=10, seed=0, **changes):

@@ -16,7 +16,7 @@ from heatproof.base.errors import HeatproofError
 from heatproof.base.registry import bind
 from heatproof.base.store import Store
 from heatproof.base.weights import state_hash
-from heatproof.train import train
+from heatproof.stages.train import train
 
 
 def run(store, samples=None, model=None, compute=toy.CPU, **settings):
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_bits(tmp_path, deterministic):
 def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path):
     settings = {"epochs": 50, "augment": ("shift", "flip")}
     script = (
-        "import sys, toy\nfrom heatproof.base.store import Store\nfrom heatproof.train import train\n"
+        "import sys, toy\nfrom heatproof.base.store import Store\nfrom heatproof.stages.train import train\n"
         f"train(toy.samples(40), toy.net(dropout=0.3), toy.training(**{settings}), toy.CPU, Store(sys.argv[1]))"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(toy.__file__).parent)}
@@ -120,7 +120,7 @@ def test_stored_features_give_what_the_whole_net_gives(tmp_path, weights, monkey
     samples = toy.samples(channels=3, size=32)
     settings = {"policy": "frozen", "epochs": 4, "lr": 0.05}
     stored = run(Store(tmp_path / "a"), samples, pretrained(weights), **settings)
-    monkeypatch.setattr("heatproof.train.frozen.tail", lambda *_: None)
+    monkeypatch.setattr("heatproof.stages.train.frozen.tail", lambda *_: None)
     plain = run(Store(tmp_path / "b"), samples, pretrained(weights), **settings)
     assert any("the backbone runs in every epoch" in remark for remark in plain.remarks)
     assert not list((tmp_path / "b").rglob("features.npy"))
@@ -131,7 +131,7 @@ def test_stored_features_give_what_the_whole_net_gives(tmp_path, weights, monkey
 
 
 def test_the_backbone_runs_once_and_another_head_takes_its_features(store, weights, monkeypatch):
-    from heatproof.train import frozen
+    from heatproof.stages.train import frozen
 
     calls = []
     original = frozen.head_input

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from heatproof.base.records import Predictions, Samples, Scores
-from heatproof.report.findings import Findings
+from heatproof.stages.report.findings import Findings
 
 
 def summarise(

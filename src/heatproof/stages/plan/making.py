@@ -11,12 +11,12 @@ from heatproof.base import registry, splits
 from heatproof.base.errors import Faults
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
-from heatproof.plan.cost import passes_of, seconds_of
-from heatproof.plan.data import Counts, check_counts, counted, source_of
-from heatproof.plan.methods import families, methods_of
-from heatproof.plan.metrics import metrics_of
-from heatproof.plan.record import Plan, ReportSettings, Tracking
-from heatproof.plan.sections import section, settings_of, unknown_keys, value_of
+from heatproof.stages.plan.cost import passes_of, seconds_of
+from heatproof.stages.plan.data import Counts, check_counts, counted, source_of
+from heatproof.stages.plan.methods import families, methods_of
+from heatproof.stages.plan.metrics import metrics_of
+from heatproof.stages.plan.record import Plan, ReportSettings, Tracking
+from heatproof.stages.plan.sections import section, settings_of, unknown_keys, value_of
 
 ROOT_TYPES = {
     "name": "str",

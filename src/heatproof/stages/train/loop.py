@@ -15,7 +15,7 @@ from tqdm import tqdm
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.fields import hash_keys, image_seed
 from heatproof.base.settings import TrainSettings
-from heatproof.train import checkpoint
+from heatproof.stages.train import checkpoint
 
 SGD_MOMENTUM = 0.9
 OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], TrainSettings], torch.optim.Optimizer]] = {

@@ -17,8 +17,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
-from heatproof.report.findings import EXCESS, Cell, Column, Findings
-from heatproof.report.tables import ARROWS, common_n
+from heatproof.stages.report.findings import EXCESS, Cell, Column, Findings
+from heatproof.stages.report.tables import ARROWS, common_n
 
 STYLE = Path(__file__).with_name("style.mplstyle")
 # Widths of a page and of a text column, in inches.

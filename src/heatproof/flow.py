@@ -13,7 +13,7 @@ from heatproof.base.records import Report
 from heatproof.base.store import Store
 
 if TYPE_CHECKING:
-    from heatproof.plan import Plan
+    from heatproof.stages.plan import Plan
 
 STAGES = ("plan", "load", "train", "predict", "explain", "measure", "report")
 
@@ -29,13 +29,13 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 
 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
-    from heatproof.explain import explain
-    from heatproof.load import load
-    from heatproof.measure import measure
-    from heatproof.predict import predict
-    from heatproof.report import report
-    from heatproof.track import collect
-    from heatproof.train import train
+    from heatproof.stages.explain import explain
+    from heatproof.stages.load import load
+    from heatproof.stages.measure import measure
+    from heatproof.stages.predict import predict
+    from heatproof.stages.report import report
+    from heatproof.stages.track import collect
+    from heatproof.stages.train import train
 
     store, clock = Store(), Clock()
     with clock("load"):

@@ -11,7 +11,7 @@ from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.names import MethodName
 from heatproof.base.records import Method
 from heatproof.base.registry import ENTRY_KEYS, Bound, Choice
-from heatproof.plan.sections import settings_of, unknown_keys
+from heatproof.stages.plan.sections import settings_of, unknown_keys
 
 RESERVED = ("name", "fusion")
 ALTERED = ("shifted", "blurred")

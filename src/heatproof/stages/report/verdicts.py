@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from heatproof.base.records import Method, Predictions
-from heatproof.report.findings import ALPHA, EXCESS, Column, Findings, Pair, blurred_of, decimals, single_of
+from heatproof.stages.report.findings import ALPHA, EXCESS, Column, Findings, Pair, blurred_of, decimals, single_of
 
 
 def verdicts(findings: Findings, predictions: Predictions | None = None) -> tuple[str, ...]:

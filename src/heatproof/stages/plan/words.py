@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from heatproof.base.records import Method
-from heatproof.plan.record import Plan
+from heatproof.stages.plan.record import Plan
 
 
 def plan_text(plan: Plan) -> str:

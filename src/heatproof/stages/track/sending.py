@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from heatproof.base.outbox import Content, Outbox, Value, redacted
-from heatproof.track.stores import address, connect, experiment_id, ui_command, writing
+from heatproof.stages.track.stores import address, connect, experiment_id, ui_command, writing
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient

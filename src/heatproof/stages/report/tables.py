@@ -12,7 +12,7 @@ import pandas as pd
 
 from heatproof.base.records import Method, Predictions
 from heatproof.base.stats import Interval
-from heatproof.report.findings import Cell, Column, Findings, decimals
+from heatproof.stages.report.findings import Cell, Column, Findings, decimals
 
 WIDTH = 120
 ARROWS = {"up": "↑", "down": "↓", "neither": ""}

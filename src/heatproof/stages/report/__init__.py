@@ -31,10 +31,10 @@ def report(
     (one .npy per method) where `keep_maps`. `facts`: name, overrides, plan_hash, seconds per stage, passes, warnings,
     device, config (text).
     """
-    from heatproof.report import figures, page, tables
-    from heatproof.report.findings import find
-    from heatproof.report.summary import summarise
-    from heatproof.report.verdicts import verdicts
+    from heatproof.stages.report import figures, page, tables
+    from heatproof.stages.report.findings import find
+    from heatproof.stages.report.summary import summarise
+    from heatproof.stages.report.verdicts import verdicts
 
     folder.mkdir(parents=True, exist_ok=True)
     findings = find(scores, seed=seed)

@@ -11,9 +11,17 @@ import numpy as np
 import pandas as pd
 
 from heatproof.base.records import Predictions
-from heatproof.report.findings import Column, Findings
-from heatproof.report.tables import cell_text, classifier_frame, common_n, comparisons_frame, digits, notes, title
-from heatproof.report.verdicts import marks
+from heatproof.stages.report.findings import Column, Findings
+from heatproof.stages.report.tables import (
+    cell_text,
+    classifier_frame,
+    common_n,
+    comparisons_frame,
+    digits,
+    notes,
+    title,
+)
+from heatproof.stages.report.verdicts import marks
 
 
 def render(

@@ -10,7 +10,7 @@ from heatproof.base.errors import Faults
 from heatproof.base.names import PART
 from heatproof.base.records import MetricChoice
 from heatproof.base.registry import Bound
-from heatproof.plan.sections import settings_of, unknown_keys
+from heatproof.stages.plan.sections import settings_of, unknown_keys
 
 
 def metrics_of(

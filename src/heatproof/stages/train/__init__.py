@@ -20,9 +20,9 @@ from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.settings import Compute, TrainSettings
 from heatproof.base.weights import file_hash, read_state, state_hash
-from heatproof.train import checkpoint, frozen
-from heatproof.train.augment import AUGMENTATIONS, augmented
-from heatproof.train.loop import MONITORS, OPTIMIZERS, Fitted, Task, fit
+from heatproof.stages.train import checkpoint, frozen
+from heatproof.stages.train.augment import AUGMENTATIONS, augmented
+from heatproof.stages.train.loop import MONITORS, OPTIMIZERS, Fitted, Task, fit
 
 if TYPE_CHECKING:
     from heatproof.base.store import Store
