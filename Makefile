@@ -6,6 +6,7 @@ ARGS ?=
 STORE := sqlite:///$(CURDIR)/mlruns/mlflow.db
 
 export MLFLOW_DISABLE_TELEMETRY := true
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .DEFAULT_GOAL := help
 .PHONY: help install run ui check test test-all wheel clean

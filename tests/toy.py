@@ -41,7 +41,7 @@ def samples(
 
 
 def net(**settings: Any) -> Bound:
-    return bind("model", "small_cnn", {"width": 4, "stages": 2, **settings})
+    return bind("model", "small_cnn", {"width": 4, "stages": 3, **settings})
 
 
 def training(**settings: Any) -> TrainSettings:

@@ -12,7 +12,7 @@ from heatproof.datasets.phantom import Look, label_of, render
 from heatproof.stages.load import load
 from heatproof.stages.train import train
 
-SETTINGS = LoadSettings(42, "grouped", (0.7, 0.1, 0.2), None, None, 40, 1, None)
+SETTINGS = LoadSettings(42, "grouped", (0.7, 0.1, 0.2), None, None, 64, 1, None)
 
 
 @pytest.mark.parametrize(("shortcut", "epochs"), [(0.0, 10), (1.0, 4)])
@@ -20,9 +20,9 @@ def test_a_trained_net_follows_the_planted_truth(tmp_path, shortcut, epochs):
     store = Store(tmp_path)
     data = bind("dataset", "phantom", {"root": None, "num_images": 600, "shortcut": shortcut})
     samples = load(data, SETTINGS, store)
-    net = bind("model", "small_cnn", {"width": 8, "stages": 3})
-    classifier = train(samples, net, training(epochs=epochs, batch=32, lr=3e-3), CPU, store, progress=False)
-    look = Look(40, 42, data.settings["contrast"], data.settings["noise"], shortcut, False)
+    net = bind("model", "small_cnn", {})
+    classifier = train(samples, net, training(epochs=epochs, batch=32, lr=2e-3), CPU, store, progress=False)
+    look = Look(64, 42, data.settings["contrast"], data.settings["noise"], shortcut, False)
     rows = samples.rows("test")
     indices = [int(image) for image in samples.table["image"].iloc[rows]]
     labels = np.array([label_of(index) for index in indices])

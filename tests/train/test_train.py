@@ -50,7 +50,7 @@ def test_it_learns_and_is_taken_from_the_store_afterwards(store):
     assert first.history[-1]["val_accuracy"] == 1.0
     assert first.history[0].keys() >= {"epoch", "train_loss", "val_loss", "val_accuracy", "seconds", "lr"}
     assert not first.module.training
-    assert first.layers == ("stage1", "stage2")
+    assert first.layers == ("stage1", "stage2", "stage3")
     assert (first.train_mean, first.norm_mean, first.norm_std) == ((0.3,), (0.5,), (0.25,))
     assert first.remarks == ()
     again = run(store, samples, epochs=8)

@@ -163,16 +163,16 @@ class _Anatomy:
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "_Anatomy":
         u = rng.random(16).tolist()
-        body = ((0.0, 0.02), (0.86 + 0.08 * u[0], 0.66 + 0.06 * u[1]))
+        body = ((0.0, 0.02), (0.90 + 0.05 * u[0], 0.78 + 0.06 * u[1]))
         lungs = tuple(
             (
-                (side * (0.41 + 0.04 * u[2 + k]), -0.03 + 0.06 * u[4 + k]),
-                (0.29 + 0.05 * u[6 + k], 0.44 + 0.08 * u[8 + k]),
+                (side * (0.52 + 0.03 * u[2 + k]), -0.03 + 0.06 * u[4 + k]),
+                (0.25 + 0.03 * u[6 + k], 0.54 + 0.06 * u[8 + k]),
             )
             for k, side in enumerate((-1, 1))
         )
         heart = ((0.10 + 0.06 * u[10], -0.10 + 0.10 * u[11]), (0.20 + 0.05 * u[12], 0.22 + 0.05 * u[13]))
-        spine = ((0.0, 0.44 + 0.03 * u[14]), (0.12 + 0.02 * u[15], 0.11))
+        spine = ((0.0, 0.50 + 0.03 * u[14]), (0.12 + 0.02 * u[15], 0.11))
         angles = np.linspace(0.1, 2 * np.pi + 0.1, 12, endpoint=False) + rng.uniform(-0.12, 0.12, 12)
         ribs = tuple(
             (0.88 * body[1][0] * float(np.cos(a)), body[0][1] + 0.88 * body[1][1] * float(np.sin(a))) for a in angles
@@ -215,7 +215,7 @@ class _Anatomy:
 
 def _tree(rng: np.random.Generator, side: int) -> list[tuple[Point, Point, float]]:
     """Vessels of one lung: three stems from the hilum, each branching twice in two."""
-    tips = [((side * 0.18, 0.0), a + rng.uniform(-0.25, 0.25)) for a in (-0.9, 0.0, 0.9)]
+    tips = [((side * 0.28, 0.0), a + rng.uniform(-0.25, 0.25)) for a in (-0.9, 0.0, 0.9)]
     segments = []
     for radius, length in ((0.022, 0.20), (0.015, 0.17), (0.010, 0.14)):
         grown = []
@@ -247,9 +247,9 @@ def _nodule(grid: _Grid, anatomy: _Anatomy, index: int, look: Look) -> Plane:
 
 
 def _electrode(grid: _Grid, anatomy: _Anatomy, rng: np.random.Generator) -> Plane:
-    """Cover of a disk on the skin of the front half."""
+    """Cover of a disk on the skin over the breastbone, outside the lungs."""
     (cx, cy), (a, b) = anatomy.body
-    angle = rng.uniform(1.2, 1.8) * np.pi
+    angle = rng.uniform(1.4, 1.6) * np.pi
     return grid.ellipse((cx + (a + 0.02) * float(np.cos(angle)), cy + (b + 0.02) * float(np.sin(angle))), (0.06, 0.06))
 
 

@@ -10,16 +10,18 @@ from heatproof.base.registry import choice
 
 @choice(norm=True, source="VGG-shaped (Simonyan & Zisserman 2015) with batch norm and global average pooling")
 def small_cnn(num_classes: int, channels: int, *, width: int, stages: int, dropout: float) -> nn.Module:
-    """Stages of two 3x3 convolutions with batch norm and ReLU, halved between stages, pooled over the image.
+    """Stages of one 3x3 convolution with batch norm and ReLU, halved between stages, pooled over the image.
 
     Stage i has width * 2^i channels. Each stage but the last is followed by a 2x2 max pooling, so that four stages see
-    a 64 px image at 64, 32, 16 and 8 px: a class activation map of the last stage has 8 x 8 cells.
+    a 64 px image at 64, 32, 16 and 8 px: a class activation map of the last stage has 8 x 8 cells, each of which sees
+    38 px. (With two convolutions a stage a cell sees 68 px, the whole image, and may answer for any place in it: maps
+    of such a net missed most spiculated nodules while it classified them without a fault.)
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict(normalise=Normalise([0.5] * channels, [0.25] * channels))
     before = channels
     for index in range(stages):
         after = width * 2**index
-        layers[f"stage{index + 1}"] = nn.Sequential(*_conv(before, after), *_conv(after, after))
+        layers[f"stage{index + 1}"] = nn.Sequential(*_conv(before, after))
         if index < stages - 1:
             layers[f"pool{index + 1}"] = nn.MaxPool2d(2)
         before = after
