@@ -29,7 +29,7 @@ DIRECT, DIAGONAL = 2, 1
 TOLERANCE = 4e-6
 DAMPING = 0.9
 COARSEST = 9
-LIFT = 1e-4
+MEANINGLESS = 1e-4
 ROUNDS, STEPS = 8, 40
 # Where kept pixels are near everywhere, the diagonal alone preconditions well; it estimates errors a few times too low.
 SHALLOW_PX = 2
@@ -215,7 +215,7 @@ def _levels(mask: Float[Tensor, "b 1 h w"]) -> tuple[_Level, ...]:
         last = max(stencil.shape[-2:]) <= COARSEST
         levels.append(
             _Level(
-                _inverse(stencil[:, 4:5]),
+                _smoother(stencil),
                 stencil=stencil.permute(1, 0, 2, 3)[:, :, None].contiguous(),
                 inverse=_dense_inverse(stencil) if last else None,
             )
@@ -230,6 +230,13 @@ def _finest(mask: Float[Tensor, "b 1 h w"]) -> _Level:
 
 def _inverse(diagonal: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
     return torch.where(diagonal > 0, DAMPING / diagonal.clamp_min(1e-30), torch.zeros_like(diagonal))
+
+
+def _smoother(stencil: Float[Tensor, "b 9 h w"]) -> Float[Tensor, "b 1 h w"]:
+    """Damped Jacobi that converges on any grid: DAMPING over the diagonal, or twice that over the sum of magnitudes of
+    the row where this is less (they are equal where the row sums to 0, as on the finest grid). A sweep that diverges
+    somewhere would make the cycle indefinite, and conjugate gradients need a definite one."""
+    return torch.minimum(_inverse(stencil[:, 4:5]), _inverse(stencil.abs().sum(1, keepdim=True) / 2))
 
 
 def _hat(x: int) -> float:
@@ -265,10 +272,13 @@ def _dense_inverse(stencil: Float[Tensor, "b 9 h w"]) -> Float[Tensor, "b n n"]:
         matrix[:, rows, 1 + rows // w + dy, 1 + rows % w + dx] = stencil[:, k].flatten(1).double()
     matrix = matrix[:, :, 1:-1, 1:-1].reshape(b, n, n)
     diagonal = torch.diagonal(matrix, dim1=1, dim2=2)
-    used = diagonal > 0
-    # Few removed pixels may carry more coarse points than there are pixels: singular, so the diagonal is lifted a bit.
-    matrix += torch.diag_embed(torch.where(used, LIFT * diagonal, 1.0))
-    return torch.linalg.inv(matrix).float() * (used[:, :, None] & used[:, None, :])
+    unit = torch.where(diagonal > 0, diagonal.clamp_min(1e-300).rsqrt(), 0.0)
+    # Few removed pixels may carry more coarse points than there are pixels. Such a grid is singular, and inverting a
+    # direction that means nothing would blow rounding up until the cycle is no preconditioner; so it is left out.
+    values, vectors = torch.linalg.eigh(unit[:, :, None] * matrix * unit[:, None, :])
+    kept = torch.where(values > MEANINGLESS, 1 / values.clamp_min(MEANINGLESS), 0.0)
+    scaled = unit[:, :, None] * vectors
+    return ((scaled * kept[:, None, :]) @ scaled.mT).float()
 
 
 def _cycle(levels: tuple[_Level, ...], number: int, r: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
