@@ -82,7 +82,7 @@ def run(
 def reasons(block: Case) -> list[str]:
     """Why each image is undefined, "ok" where it is not."""
     found = ["ok"] * len(block.maps)
-    for where, reason in block.undefined:
+    for where, reason, _ in block.undefined:
         for i in torch.nonzero(where)[:, 0].tolist():
             found[i] = reason if found[i] == "ok" else found[i]
     return found

@@ -39,7 +39,7 @@ top[:, :, 0] = 1
 case = Case(None, top, images, torch.zeros(2), torch.zeros(2), masks, torch.ones_like(masks), ["a", "b"], 0)
 values = registry.bind("metric", "mymetric", {"q": 0.125})(case)["mymetric"]
 assert values[0] == 1, values
-assert [(where.tolist(), why) for where, why in case.undefined] == [([False, True], "empty_mask")]
+assert [(where.tolist(), why) for where, why, _ in case.undefined] == [([False, True], "empty_mask")]
 
 source = registry.bind("dataset", "mydata", {"root": sys.argv[1]})()
 assert [(row.image, row.label, row.group) for row in source.rows] == [("a/p1_2.png", 0, "p1"), ("b/p2_1.png", 1, "p2")]

@@ -6,6 +6,7 @@ import torch
 
 from heatproof.base import fields, fills
 from heatproof.base.passes import PARTNERS, Block, Engine
+from heatproof.base.records import MetricChoice
 
 
 def block(n=7, channels=1, size=16, masks=True, seed=0):
@@ -231,3 +232,48 @@ def test_absolute_sign_ranks_by_magnitude():
     engine = engine_for(classifier, the_block, sign="absolute")
     maps = torch.randn(7, 16, 16)
     assert torch.equal(engine.case(tiny.method(), maps).maps, maps.abs())
+
+
+def partly(case):
+    case.undefine(torch.arange(len(case.p)) < 2, "family", main_only=True)
+    return {"partly": case.p, "partly_beside": case.p}
+
+
+def test_further_columns_may_outlive_the_main_one():
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block)
+    choice = tiny.metric(partly, columns=("partly", "partly_beside"))
+    (result,) = engine.run([engine.task(engine.case(tiny.method(), torch.rand(7, 16, 16)), choice, ["ok"] * 7)])
+    assert result.status == ["undefined:family"] * 2 + ["ok"] * 5
+    assert result.columns["partly"].isnan().tolist() == [True] * 2 + [False] * 5
+    assert not result.columns["partly_beside"].isnan().any()
+
+
+def single_view(case):
+    (again,) = yield (case.rerun(noise=0, std=0.05, single=True),)
+    return {"single_view": (again.maps - again.reference).abs().flatten(1).amax(1).double()}
+
+
+def test_the_single_view_of_a_fusion_is_rerun_against_its_own_map():
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block)
+    fused = tiny.method(name="brightness:three.mean")
+    # The fusion's own maps are far away: only the single view's base map is within the noise of its rerun.
+    case = engine.case(fused, the_block.images.mean(1) + 50)
+    (result,) = engine.run([engine.task(case, tiny.metric(single_view, reruns=("noise",)), ["ok"] * 7)])
+    assert result.columns["single_view"].max() < 1
+
+
+def test_the_study_protocol_judges_dead_reruns_itself():
+    def dies_on_noise(classifier, images, targets):
+        maps = images.mean(1)
+        maps[1] = 0.25
+        return maps
+
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block)
+    case = engine.case(tiny.method(dies_on_noise), the_block.images.mean(1))
+    plain = tiny.metric(likeness, reruns=("noise",))
+    choice = MetricChoice("likeness", tiny.Fake(likeness, {**plain.metric.facts, "protocol": "study"}), "study")
+    (result,) = engine.run([engine.task(case, choice, ["ok"] * 7)])
+    assert result.status == ["ok"] * 7

@@ -84,7 +84,7 @@ class Case:
     image_ids: Sequence[str]
     seed: int
     view_maps: Float[Tensor, "v b h w"] | None = None
-    undefined: list[tuple[Bool[Tensor, " b"], str]] = field(default_factory=list)
+    undefined: list[tuple[Bool[Tensor, " b"], str, bool]] = field(default_factory=list)
 
     def tie_seeds(self, role: str = "base") -> Int64[Tensor, " b"]:
         """Seeds of the tie-breaking permutation; regions that are compared with each other need different roles."""
@@ -111,9 +111,10 @@ class Case:
         """Ask for the whole method on a noisy copy or on a view."""
         return Rerun(noise, std, view, single, normalized)
 
-    def undefine(self, where: Bool[Tensor, " b"], reason: str) -> None:
-        """Say that this metric is undefined for some images; the first reason of an image counts."""
-        self.undefined.append((where, reason))
+    def undefine(self, where: Bool[Tensor, " b"], reason: str, *, main_only: bool = False) -> None:
+        """Say that this metric is undefined for some images; the first reason of an image counts. `main_only`: its
+        further columns still say something."""
+        self.undefined.append((where, reason, main_only))
 
     def take(self, rows: Int64[Tensor, " r"]) -> Case:
         """The same case for some of its images."""

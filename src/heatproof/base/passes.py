@@ -62,7 +62,7 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Columns of one metric for the block: float64 (b,), NaN where the status is not ok."""
+    """Columns of one metric for the block, float64 (b,), and the status of the main one: NaN where it is not ok."""
 
     columns: Mapping[str, Float[Tensor, " b"]]
     status: Sequence[str]
@@ -111,7 +111,7 @@ class Engine:
         self.block = block
         self._logits: dict[tuple[int, str, int, int], Tensor] = {}
         self._reruns: dict[tuple[str, tuple[object, ...]], RerunMaps] = {}
-        self._bases: dict[str, tuple[Method, Tensor, Tensor]] = {}
+        self._bases: dict[str, tuple[Tensor, Tensor]] = {}
         self._partners, self._paired = _partners(block, self.seed)
 
     def case(self, method: Method, maps: Tensor, valid: Tensor | None = None, view_maps: Tensor | None = None) -> Case:
@@ -124,7 +124,7 @@ class Engine:
         if valid is None:
             valid = torch.ones_like(maps, dtype=torch.bool)
         if method.alter != "shifted":
-            self._bases[str(method.name)] = (method, maps, valid)
+            self._bases[str(method.name)] = (maps, valid)
         return Case(
             method, maps, block.images, block.targets, block.p, block.masks, valid, block.ids, self.seed, view_maps
         )
@@ -187,27 +187,26 @@ class Engine:
     def _result(self, task: Task, found: Mapping[str, Tensor]) -> Result:
         status = list(task.status)
         rows = task.rows.tolist()
-        reasons = list(task.case.undefined)
-        if task.bad_reruns:
-            reasons.insert(0, (torch.stack(task.bad_reruns).any(0), "rerun"))
-        for where, reason in reasons:
-            for place in torch.nonzero(where)[:, 0].tolist():
-                if status[rows[place]] == "ok":
-                    status[rows[place]] = f"undefined:{reason}"
-        columns = {}
         facts = task.choice.metric.facts
-        for name in facts["columns"]:
-            column = torch.full((len(status),), torch.nan, dtype=torch.float64)
+        names = facts["columns"]
+        columns = {name: torch.full((len(status),), torch.nan, dtype=torch.float64) for name in names}
+        for name, column in columns.items():
             if name in found:
                 column[task.rows.cpu()] = found[name].double().cpu()
-            columns[name] = column
-        main = columns[facts["columns"][0]]
-        for i, why in enumerate(status):
-            if why != "ok":
-                for column in columns.values():
-                    column[i] = torch.nan
-            elif torch.isnan(main[i]):
-                status[i] = "undefined:nan"
+        reasons = list(task.case.undefined)
+        # The study protocol leaves a rerun without a map out of its means and says so itself.
+        if task.bad_reruns and facts.get("protocol") != "study":
+            reasons.insert(0, (torch.stack(task.bad_reruns).any(0), "rerun", False))
+        for where, reason, main_only in reasons:
+            for place in torch.nonzero(where)[:, 0].tolist():
+                row = rows[place]
+                if status[row] == "ok":
+                    status[row] = f"undefined:{reason}"
+                for name in names[:1] if main_only else names:
+                    columns[name][row] = torch.nan
+        for row in torch.nonzero(columns[names[0]].isnan())[:, 0].tolist():
+            if status[row] == "ok":
+                status[row] = "undefined:nan"
         return Result(columns, status)
 
     # ---- answers ---------------------------------------------------------------------------------------------------
@@ -292,16 +291,33 @@ class Engine:
                 parts[name].append((batch.maps, batch.valid))
         for method in wanted:
             name = str(method.name)
+            if name not in self._bases:
+                self._make_base(method)
             self._reruns[(name, request.key)] = self._aligned(name, rows, parts[name], ways)
+
+    def _make_base(self, method: Method) -> None:
+        """Maps of a method that is no row of the table, e.g. the single view that a study's stability reruns."""
+        block = self.block
+        chunks = [
+            methods.explain_batch(
+                self.classifier,
+                block.images[rows],
+                block.targets[rows],
+                [method],
+                ids=[block.ids[i] for i in rows.tolist()],
+                seed=self.seed,
+                protocol=self.protocol,
+            )[str(method.name)]
+            for rows in torch.arange(len(block.ids), device=block.images.device).split(self.batch)
+        ]
+        self.case(method, torch.cat([chunk.maps for chunk in chunks]), torch.cat([chunk.valid for chunk in chunks]))
 
     def _aligned(
         self, name: str, rows: Tensor, parts: Sequence[tuple[Tensor, Tensor]], ways: Sequence[Any]
     ) -> RerunMaps:
-        base = self._bases.get(name)
         shape = self.block.images.shape[0], *self.block.images.shape[-2:]
         device = self.block.images.device
-        base_maps = base[1] if base else torch.zeros(shape, device=device)
-        base_valid = base[2] if base else torch.ones(shape, dtype=torch.bool, device=device)
+        base_maps, base_valid = self._bases[name]
         maps = torch.zeros(shape, device=device)
         reference = base_maps.clone()
         valid = torch.ones(shape, dtype=torch.bool, device=device) & base_valid

@@ -109,5 +109,5 @@ def _mean(case: Case, values: Sequence[Float[Tensor, " b"]]) -> Float[Tensor, " 
 
 
 def _nowhere(case: Case) -> Float[Tensor, " b"]:
-    case.undefine(torch.ones_like(case.p, dtype=torch.bool), "family")
+    case.undefine(torch.ones_like(case.p, dtype=torch.bool), "family", main_only=True)
     return torch.full_like(case.p, torch.nan)

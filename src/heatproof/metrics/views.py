@@ -158,6 +158,6 @@ def _by_family(
     columns = {f"{name}_{family}": value(numbers) for family, numbers in members.items()}
     counted = [number for family, numbers in members.items() if family in families for number in numbers]
     if not counted:
-        case.undefine(torch.ones_like(case.p, dtype=torch.bool), "family")
+        case.undefine(torch.ones_like(case.p, dtype=torch.bool), "family", main_only=True)
         return {name: torch.full_like(case.p, torch.nan), **columns}
     return {name: value(counted), **columns}

@@ -458,7 +458,8 @@ def _rows(table: pd.DataFrame, maps: Maps, cell: _Cell, found: _Found, settings:
     own = found.values["own"]
     main = facts["columns"][0]
     for column, values in own.items():
-        add(cell.method, labelled(column, cell.choice), values, found.status["own"])
+        status = found.status["own"] if column == main else _status_beside(values, found.status["own"])
+        add(cell.method, labelled(column, cell.choice), values, status)
     label = cell.choice.label
     sign = -1.0 if facts["better"] == "down" else 1.0
     for variant in ("shifted", "floor"):
@@ -482,6 +483,12 @@ def _rows(table: pd.DataFrame, maps: Maps, cell: _Cell, found: _Found, settings:
     if f"{main}_chance" in own:
         add(cell.method, f"{label}_excess", sign * (own[main] - own[f"{main}_chance"]), found.status["own"])
     return pd.concat(frames, ignore_index=True)
+
+
+def _status_beside(values: np.ndarray, main: Sequence[str]) -> list[str]:
+    """Status of a further column: it may say something where the main one does not, and the other way round."""
+    lost = ["undefined:nan" if why == "ok" else why for why in main]
+    return ["ok" if np.isfinite(value) else why for value, why in zip(values, lost, strict=True)]
 
 
 def labelled(column: str, choice: MetricChoice) -> str:
