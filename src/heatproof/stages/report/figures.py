@@ -26,7 +26,7 @@ PAGE, TEXT_COLUMN = 7.0, 3.4
 HEAT, SPREAD = "inferno", "viridis"
 TESTED, CONTROL, OUTLINE = "#0072B2", "#9a9a9a", "#00e5ff"
 CASES = 4
-PANEL_METHODS = 5
+PANEL_METHODS = 3
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,9 @@ def _save(figure: Figure, files: Sequence[Path]) -> None:
         # A class name in a script that the font lacks is drawn as boxes; the tables carry it in full.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         engine = figure.get_layout_engine()
-        assert engine is not None
-        engine.execute(figure)
-        figure.set_layout_engine("none")
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
         box = figure.get_tightbbox().padded(0.03)
         for file in files:
             metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
@@ -140,8 +140,9 @@ def _panels(samples: Samples, predictions: Predictions, maps: Maps) -> Iterator[
     """The same cases for all methods: image with annotation, heat maps, a fusion's spread over its views."""
     cases = _cases(samples, predictions, maps)
     tested = [method for method in maps.methods if method.control_of is None and str(method.name) in maps.files]
-    for number, start in enumerate(range(0, len(tested), PANEL_METHODS) if cases else ()):
-        chosen = tested[start : start + PANEL_METHODS]
+    most = PANEL_METHODS if maps.sd_files else PANEL_METHODS + 2
+    for number, start in enumerate(range(0, len(tested), most) if cases else ()):
+        chosen = tested[start : start + most]
         name = "panel" if number == 0 else f"panel_{number + 1}"
         yield _panel(name, samples, predictions, maps, chosen, cases)
 
@@ -172,10 +173,26 @@ def _panel(
     name: str, samples: Samples, predictions: Predictions, maps: Maps, methods: Sequence[Method], cases: Sequence[int]
 ) -> Drawing:
     spread = [method for method in methods if str(method.name) in maps.sd_files]
-    columns = 1 + len(methods) + len(spread)
-    side = min(1.45, (PAGE - 0.6) / columns)
-    figure = Figure(figsize=(side * columns + 0.7, (side + 0.34) * len(cases) + 0.3))
-    grid = figure.subplots(len(cases), columns, squeeze=False)
+    # Placed by hand, in inches: a layout engine shrinks images to make room for long names.
+    side, gap, bar, over = 1.05, 0.06, 0.62, 0.30
+    groups = [1, len(methods), len(spread)] if spread else [1, len(methods)]
+    lefts: list[float] = []
+    bars: list[float] = []
+    at = 0.0
+    for number, count in enumerate(groups):
+        for _ in range(count):
+            lefts.append(at)
+            at += side + gap
+        if number:
+            bars.append(at)
+            at += bar
+    width, height = at, 0.5 + (side + over) * len(cases)
+    figure = Figure(figsize=(width, height), layout="none")
+    grid = np.empty((len(cases), len(lefts)), dtype=object)
+    for line in range(len(cases)):
+        for place, left in enumerate(lefts):
+            bottom = height - 0.5 - (side + over) * line - side
+            grid[line, place] = figure.add_axes((left / width, bottom / height, side / width, side / height))
     titles = ["image", *(str(m.name) for m in methods), *(f"sd of {m.name}" for m in spread)]
     heat = sd_image = None
     spreads = {str(m.name): _held(maps.sd_files[str(m.name)])[list(cases)] for m in spread}
@@ -186,7 +203,7 @@ def _panel(
         mask = None if samples.masks is None else np.asarray(samples.masks[row])
         first = grid[line, 0]
         first.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-        first.set_title(_case_title(samples, predictions, row), fontsize=6)
+        first.set_title(_case_title(samples, predictions, row), fontsize=6, pad=2)
         for axes, method in zip(grid[line, 1:], methods, strict=False):
             found = np.asarray(maps.array(str(method.name))[case], dtype=np.float64)
             state = maps.status[str(method.name)][case]
@@ -203,23 +220,13 @@ def _panel(
                 axes.contour(mask, levels=[0.5], colors=[OUTLINE], linewidths=0.8)
     for axes, text in zip(grid[0], titles, strict=True):
         axes.annotate(
-            _wrapped(text),
-            (0.5, 1),
-            (0, 22),
-            xycoords="axes fraction",
-            textcoords="offset points",
-            ha="center",
-            va="bottom",
-            fontsize=7,
-        )
-    if heat is not None:
-        figure.colorbar(
-            heat, ax=grid[:, 1 : 1 + len(methods)], label="map, min to max of each", shrink=0.6, aspect=30, pad=0.02
-        )
-    if sd_image is not None:
-        figure.colorbar(
-            sd_image, ax=grid[:, 1 + len(methods) :], label="sd over aligned views", shrink=0.6, aspect=30, pad=0.02
-        )
+            _wrapped(text), (0.5, 1), (0, 18), xycoords="axes fraction", textcoords="offset points", ha="center",
+            va="bottom", fontsize=6.5,
+        )  # fmt: skip
+    for left, image, label in zip(bars, (heat, sd_image), ("map, min to max of each", "sd over views"), strict=False):
+        if image is not None:
+            place = figure.add_axes((left / width, 0.25, 0.09 / width, 0.5))
+            figure.colorbar(image, cax=place, label=label)
     outline = " The outline is the annotation." if samples.masks is not None else ""
     caption = (
         f"{len(cases)} of {len(maps.rows)} explained images, the same for every method. Each map is scaled from its "
@@ -385,7 +392,8 @@ def _short(text: str, most: int) -> str:
 
 def _wrapped(text: str) -> str:
     """A method's name on several lines, broken at its parts."""
-    return text.replace(":", ":\n").replace("sd of ", "sd of\n")
+    parts = text.replace(":", ":\n").replace("sd of ", "sd of\n").split("\n")
+    return "\n".join(part if len(part) <= 16 else part.replace(".", ".\n", 1) for part in parts)
 
 
 def captions(drawn: Sequence[tuple[str, str, Any]]) -> str:
