@@ -46,14 +46,14 @@ def midranks(maps: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"] | None =
         flat = flat.masked_fill(~valid.flatten(1), torch.inf)
     ordered, place = flat.sort(1)
     n = flat.shape[1]
-    position = torch.arange(n, device=maps.device).expand_as(flat)
+    position = torch.arange(n, device=maps.device, dtype=torch.int32).expand_as(flat)
     starts = torch.ones_like(flat, dtype=torch.bool)
     starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
     ends = torch.ones_like(starts)
     ends[:, :-1] = starts[:, 1:]
     first = position.masked_fill(~starts, 0).cummax(1).values
     last = position.masked_fill(~ends, n).flip(1).cummin(1).values.flip(1)
-    ranks = torch.zeros_like(flat, dtype=torch.float64).scatter_(1, place, (first + last).double() / 2 + 1)
+    ranks = torch.zeros_like(flat, dtype=torch.float64).scatter_(1, place, (first + last).double().mul_(0.5).add_(1))
     if valid is not None:
         ranks = ranks.masked_fill(~valid.flatten(1), torch.nan)
     return ranks.view(maps.shape)

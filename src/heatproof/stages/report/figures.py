@@ -187,7 +187,8 @@ def _panel(
             bars.append(at)
             at += bar
     width, height = at, 0.5 + (side + over) * len(cases)
-    figure = Figure(figsize=(width, height), layout="none")
+    figure = Figure(figsize=(width, height))
+    figure.set_layout_engine("none")
     grid = np.empty((len(cases), len(lefts)), dtype=object)
     for line in range(len(cases)):
         for place, left in enumerate(lefts):
@@ -225,8 +226,8 @@ def _panel(
         )  # fmt: skip
     for left, image, label in zip(bars, (heat, sd_image), ("map, min to max of each", "sd over views"), strict=False):
         if image is not None:
-            place = figure.add_axes((left / width, 0.25, 0.09 / width, 0.5))
-            figure.colorbar(image, cax=place, label=label)
+            beside = figure.add_axes((left / width, 0.25, 0.09 / width, 0.5))
+            figure.colorbar(image, cax=beside, label=label)
     outline = " The outline is the annotation." if samples.masks is not None else ""
     caption = (
         f"{len(cases)} of {len(maps.rows)} explained images, the same for every method. Each map is scaled from its "
