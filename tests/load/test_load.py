@@ -15,8 +15,7 @@ from heatproof.base.errors import HeatproofError
 from heatproof.base.registry import bind
 from heatproof.base.settings import LoadSettings
 from heatproof.base.store import Store
-from heatproof.stages import load as stage
-from heatproof.stages.load import load
+from heatproof.stages.load import hashing, load
 
 SETTINGS = LoadSettings(42, "grouped", (0.6, 0.2, 0.2), None, None, 8, 1, None)
 
@@ -108,7 +107,7 @@ def test_another_split_of_the_same_images_decodes_nothing(folder, store, decoded
 
 def test_a_second_load_reads_no_file_whose_time_and_size_are_as_noted(folder, store, monkeypatch):
     load(folder_data(folder), SETTINGS, store)
-    monkeypatch.setattr(stage, "checksum", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(hashing, "checksum", lambda path: pytest.fail(f"{path} was read again"))
     load(folder_data(folder), SETTINGS, store)
 
 
