@@ -47,6 +47,15 @@ def test_methods_under_test_come_first_then_their_controls() -> None:
     assert methods[6].views == (), "the blurred control is the single view"
 
 
+def test_the_name_of_a_run_says_what_was_asked_for() -> None:
+    plan = planned("model=resnet18", "seed=2", "train.lr=0.01", "device=cpu", "tracking.experiment=e")
+    assert plan.tracked()["run_name"] == "phantom_resnet18 dataset.num_images=60 seed=2 train.lr=0.01"
+    assert planned("tracking.run_name=mine", "seed=2").tracked()["run_name"] == "mine"
+    long = planned(*(f"dataset.n={n}" for n in range(600, 640))).title()
+    assert len(long) == 120
+    assert long.endswith("...")
+
+
 def test_layers_views_and_fusion_of_one_explainer() -> None:
     plan = planned(
         "explainer=[gradcam,gradcam_plus_plus]",

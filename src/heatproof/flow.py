@@ -47,7 +47,9 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     if plan.stage == "train":
         return stopped(folder, "train", f"best epoch {classifier.best_epoch}", classifier.remarks)
     with clock("predict"):
-        predictions = predict(samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute)
+        predictions = predict(
+            samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute, progress=progress
+        )
     if plan.stage == "predict":
         return stopped(folder, "predict", f"{len(predictions.table)} predictions", classifier.remarks)
     with clock("explain"):

@@ -3,6 +3,7 @@
 import math
 import multiprocessing
 import os
+import shlex
 import shutil
 import warnings
 from pathlib import Path
@@ -326,7 +327,12 @@ def test_address_follows_argument_environment_and_folder(tmp_path, monkeypatch):
     assert address() == "http://host"
     assert address("sqlite:///x.db") == "sqlite:///x.db"
     assert ui_command("http://host") is None
-    assert ui_command("sqlite:////a b/x.db") == "mlflow ui --backend-store-uri 'sqlite:////a b/x.db'"
+    command = ui_command("sqlite:////a b/x.db")
+    assert command is not None
+    mlflow, *arguments = shlex.split(command)
+    assert arguments == ["ui", "--backend-store-uri", "sqlite:////a b/x.db"]
+    # It can be called as it stands, also where the environment is not activated.
+    assert shutil.which(mlflow) is not None
 
 
 def work(number: int, root: Path, barrier) -> None:

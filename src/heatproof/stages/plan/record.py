@@ -10,6 +10,10 @@ from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
 
+# Overrides that the name of a run says already, or that change no number.
+UNTOLD = ("dataset", "model", "name", "dataset.root", "model.weights", "device", "stage", "image")
+TITLE = 120  # characters
+
 
 @dataclass(frozen=True)
 class Tracking:
@@ -65,11 +69,18 @@ class Plan:
     seconds: float
     warnings: tuple[str, ...]
 
+    def title(self) -> str:
+        """The name of the run and what was asked for beside the defaults, so that runs of a sweep tell what differs."""
+        told = [text for text in self.overrides if text.lstrip("+~").partition("=")[0] not in UNTOLD]
+        told = [text for text in told if not text.startswith(("tracking.", "report.", "sweep.", "hydra"))]
+        title = " ".join([self.name, *(text.lstrip("+") for text in told)])
+        return title if len(title) <= TITLE else f"{title[: TITLE - 3]}..."
+
     def tracked(self) -> dict[str, Any]:
         """Experiment, run name, params and tags of the run in MLflow."""
         return {
             "experiment": self.tracking.experiment or self.dataset_name,
-            "run_name": self.tracking.run_name or self.name,
+            "run_name": self.tracking.run_name or self.title(),
             "params": self.config,
             "tags": {
                 "plan_hash": self.hash,

@@ -2,6 +2,9 @@
 
 import logging
 import os
+import shlex
+import shutil
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,7 +28,16 @@ def address(tracking_uri: str | None = None, *, cwd: Path | None = None) -> str:
 
 def ui_command(uri: str) -> str | None:
     """The command that opens the MLflow UI on a SQLite store; None for a server, which has its own page."""
-    return f"mlflow ui --backend-store-uri '{uri}'" if uri.startswith(SQLITE) else None
+    return f"{_mlflow()} ui --backend-store-uri '{uri}'" if uri.startswith(SQLITE) else None
+
+
+def _mlflow() -> str:
+    """How to call the command `mlflow` of this environment from the working directory."""
+    own = Path(sys.executable).with_name("mlflow")
+    found = shutil.which("mlflow")
+    if not own.exists() or (found is not None and Path(found).samefile(own)):
+        return "mlflow"
+    return shlex.quote(str(own.relative_to(Path.cwd()) if own.is_relative_to(Path.cwd()) else own))
 
 
 def database(uri: str) -> Path | None:
