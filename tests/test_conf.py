@@ -56,7 +56,7 @@ def test_facts_are_those_that_the_design_names(kind: str) -> None:
     known = {
         "dataset": {"annotation", "needs_root", "official", "study", "grouped", "source"},
         "model": {"norm", "source", "gradient"},
-        "explainer": {"needs", "control", "stochastic", "constant", "source"},
+        "explainer": {"needs", "control", "stochastic", "constant", "forwards", "given", "combines", "source"},
         "view": {"family", "source"},
         "fusion": {"kind", "source"},
         "metric": {"better", "range", "columns", "needs", "reruns", "floor", "shifted", "protocol", "source"},

@@ -6,25 +6,27 @@ layer share the passes; gradient explainers of one view share one forward and on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from heatproof.base import fields, hooks
+from heatproof.base import fields, hooks, notes
 from heatproof.base.aggregate import spread
 from heatproof.base.altered import gaussian_blur
+from heatproof.base.forwards import forwards_of, shared_forwards
 from heatproof.base.records import Classifier, MapBatch, Method
 from heatproof.base.registry import Bound, hash_of
 
 
 @dataclass
 class MapPasses:
-    """Counts the images that a network was run on to make maps: `images`, one for each image of each view."""
+    """Counts the images that a network was run on to make maps: one for each image of each view, and those that
+    explainers without gradient run themselves."""
 
     images: int = 0
 
@@ -74,25 +76,36 @@ def explain_batch(
     here (they are moved copies of maps that exist).
     """
     methods = [method for method in methods if method.alter != "shifted"]
-    seen = _views_of(methods)
-    stacks: dict[str, dict[str, tuple[Tensor, Tensor]]] = {}
-    singles: dict[str, Tensor] = {}
-    for key, entry in seen.items():
-        if entry.view is None:
-            for name, raw in _run(classifier, images, targets, entry, ids, seed, role, passes).items():
-                singles[name] = _enlarge(raw, images.shape[-2:], protocol)
-            continue
-        seeds = _seeds(seed, ids, f"{role}:view:{key}", images.device)
-        seen_images, unwarp = entry.view(images, seeds)
-        same = bool(torch.equal(seen_images, images))
-        if same and _SINGLE in seen and set(entry.singles) <= set(singles) and protocol == "sound":
-            raws: dict[str, Tensor] = {name: singles[name] for name in entry.singles}
-        else:
-            raws = _run(classifier, seen_images, targets, entry, ids, seed, f"{role}:{key}", passes)
-            raws = {n: _enlarge(raw, images.shape[-2:], protocol, fused=True) for n, raw in raws.items()}
-        for name, enlarged in raws.items():
-            stacks.setdefault(name, {})[key] = unwarp(enlarged)
-    return {str(method.name): _assemble(method, singles, stacks, keep_views) for method in methods}
+    with shared_forwards(classifier):
+        made = _Made()
+        seen = _views_of(methods)
+        for key, entry in seen.items():
+            if entry.view is None:
+                raws = _run(classifier, images, targets, entry, ids, seed, role, passes, made)
+                made.singles |= {name: _enlarge(raw, images.shape[-2:], protocol) for name, raw in raws.items()}
+                continue
+            seeds = _seeds(seed, ids, f"{role}:view:{key}", images.device)
+            seen_images, unwarp = entry.view(images, seeds)
+            same = bool(torch.equal(seen_images, images))
+            if same and _SINGLE in seen and set(entry.singles) <= set(made.singles) and protocol == "sound":
+                raws = {name: made.singles[name] for name in entry.singles}
+                made.notes |= {(key, name): made.notes[_SINGLE, name] for name in entry.singles}
+            else:
+                raws = _run(classifier, seen_images, targets, entry, ids, seed, f"{role}:{key}", passes, made, key)
+                raws = {n: _enlarge(raw, images.shape[-2:], protocol, fused=True) for n, raw in raws.items()}
+            for name, enlarged in raws.items():
+                made.stacks.setdefault(name, {})[key] = unwarp(enlarged)
+        return {str(method.name): _assemble(method, made, keep_views) for method in methods}
+
+
+@dataclass
+class _Made:
+    """What the explainers gave: single views by explainer, aligned views by explainer and view, notes by view and
+    explainer."""
+
+    singles: dict[str, Tensor] = field(default_factory=dict)
+    stacks: dict[str, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict)
+    notes: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
 
 
 # The single view goes first, so that an identity view of a fusion can take its maps from it.
@@ -120,8 +133,12 @@ def _run(
     seed: int,
     role: str,
     passes: MapPasses | None,
+    made: _Made,
+    view: str = _SINGLE,
 ) -> dict[str, Tensor]:
-    """Raw maps of the view's explainers, gradient ones from one shared pass."""
+    """Raw maps of the view's explainers, gradient ones from one shared pass; their notes go to `made`."""
+    forwards = forwards_of(classifier)
+    before = forwards.passes
     layers = sorted(
         {
             single.layer or classifier.layers[-1]
@@ -138,10 +155,19 @@ def _run(
                 more["layer"] = single.layer
             if "seeds" in supplied:
                 more["seeds"] = _seeds(seed, ids, f"{role}:{key}", images.device)
-            raws[key] = single.explainer(classifier, images, targets, **more).detach().float()
-    if passes is not None and any(not single.explainer.facts.get("control") for single in entry.singles.values()):
-        passes.images += len(images)
+            with notes.collected() as found:
+                raws[key] = single.explainer(classifier, images, targets, **more).detach().float()
+            made.notes[view, key] = found
+    if passes is not None:
+        passes.images += forwards.passes - before
+        if layers or any(_plain(single.explainer) for single in entry.singles.values()):
+            passes.images += len(images)
     return raws
+
+
+def _plain(explainer: Bound) -> bool:
+    """Whether it runs the net by itself: neither a control nor one whose forwards are counted."""
+    return not explainer.facts.get("control") and not explainer.facts.get("forwards")
 
 
 def _seeds(seed: int, ids: Sequence[str], role: str, device: torch.device) -> Int64[Tensor, " b"]:
@@ -166,25 +192,26 @@ def _enlarge(
     return raw.clamp(0, 1) if protocol == "study" else raw
 
 
-def _assemble(
-    method: Method,
-    singles: Mapping[str, Float[Tensor, "b h w"]],
-    stacks: Mapping[str, Mapping[str, tuple[Float[Tensor, "b h w"], Bool[Tensor, "b h w"]]]],
-    keep_views: bool,
-) -> MapBatch:
+def _assemble(method: Method, made: _Made, keep_views: bool) -> MapBatch:
     key = _Single.of(method).key
     if not method.views:
-        maps = singles[key]
+        maps = made.singles[key]
         if method.alter == "blurred":
             maps = gaussian_blur(maps, method.blur_px or 0.0)
-        return MapBatch(maps, torch.ones_like(maps, dtype=torch.bool))
+        return MapBatch(maps, torch.ones_like(maps, dtype=torch.bool), notes=made.notes[_SINGLE, key])
     assert method.fusion is not None
-    chosen = [stacks[key][hash_of(view.identity())] for view in method.views]
+    views = [hash_of(view.identity()) for view in method.views]
+    chosen = [made.stacks[key][view] for view in views]
+    said = [made.notes[view, key] for view in views]
     maps = torch.stack([aligned for aligned, _ in chosen])
     valid = torch.stack([v for _, v in chosen])
     scale = str(method.fusion.settings.get("scale", "none"))
     return MapBatch(
-        method.fusion(maps, valid), valid.any(0), spread(maps, valid, scale=scale), maps if keep_views else None
+        method.fusion(maps, valid),
+        valid.any(0),
+        spread(maps, valid, scale=scale),
+        maps if keep_views else None,
+        {name: torch.stack([one[name] for one in said]).mean(0) for name in said[0]},
     )
 
 

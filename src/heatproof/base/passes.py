@@ -20,6 +20,7 @@ from torch import Tensor
 
 from heatproof.base import fields, fills, methods, values
 from heatproof.base.case import Case, Perturbed, Request, Rerun, RerunMaps
+from heatproof.base.forwards import shared_forwards
 from heatproof.base.records import Classifier, Method, MetricChoice
 from heatproof.base.registry import preset
 
@@ -153,6 +154,10 @@ class Engine:
 
     def run(self, tasks: Sequence[Task]) -> list[Result]:
         """Results of all tasks, in their order."""
+        with shared_forwards(self.classifier, batch=self.batch, twin=self.twin):
+            return self._run(tasks)
+
+    def _run(self, tasks: Sequence[Task]) -> list[Result]:
         streams: dict[int, Generator[Any, Any, Any]] = {}
         asked: dict[int, tuple[Request, ...]] = {}
         values_of: dict[int, dict[str, Tensor]] = {}

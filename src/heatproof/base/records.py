@@ -99,6 +99,7 @@ class Classifier:
     giving logits (N, K), K >= 2 (a one-logit net is wrapped: (-z/2, +z/2)). `layers`: names of modules worth
     explaining, shallow to deep; the last one is the automatic choice. `identity`: content hash of the weights and what
     made them. `history`: one mapping per epoch (epoch, train_loss, val_loss, val_accuracy, seconds, lr).
+    `background`: some training images in [0, 1] for explainers that compare with them, on the CPU, or None.
     """
 
     module: nn.Module
@@ -112,6 +113,7 @@ class Classifier:
     history: tuple[Mapping[str, float], ...] = ()
     best_epoch: int | None = None
     remarks: tuple[str, ...] = ()
+    background: Float[Tensor, "k c h w"] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -169,12 +171,14 @@ class Method:
 class MapBatch:
     """Maps of one method for B images: `maps` float32 (B, H, W), signed, unscaled, at input resolution; `valid` bool
     (B, H, W); `sd` per-pixel standard deviation over the aligned views (B, H, W), or None; `views` the aligned maps
-    (V, B, H, W) where they were asked for."""
+    (V, B, H, W) where they were asked for; `notes` what the explainer says of its maps, name -> float64 (B,), the mean
+    over the views of a fusion."""
 
     maps: Float[Tensor, "b h w"]
     valid: Tensor
     sd: Tensor | None = None
     views: Tensor | None = None
+    notes: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -184,7 +188,8 @@ class Maps:
     `rows`: row numbers in `Samples.table`. `targets`: explained class per image. `predicted`: the
     classifier's class on the unperturbed image. `files`: method name -> .npy of
     float32 (N, H, W), or the array itself. `sd_files`: the same for the per-pixel standard deviation of fused methods.
-    `status`: method name -> status per image (ok, nonfinite, zero, constant, failed).
+    `status`: method name -> status per image (ok, nonfinite, zero, constant, failed). `notes`: method name -> name ->
+    float64 (N,), what explainers say of their maps (`base/notes.py`).
     """
 
     rows: np.ndarray
@@ -194,6 +199,7 @@ class Maps:
     files: Mapping[str, Path | np.ndarray]
     sd_files: Mapping[str, Path | np.ndarray]
     status: Mapping[str, tuple[str, ...]]
+    notes: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
 
     def array(self, name: str) -> np.ndarray:
         """Maps of one method, float32 (N, H, W), memory-mapped."""

@@ -49,6 +49,11 @@ class Twin:
         with torch.inference_mode():
             return self._run(images)
 
+    @property
+    def net(self) -> nn.Module:
+        """The copy that is run, for those who look inside it."""
+        return self._net
+
     def _run(self, images: Tensor) -> Tensor:
         logits: Tensor = self._net(images.contiguous(memory_format=self._layout))
         return logits

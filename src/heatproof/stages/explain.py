@@ -21,6 +21,7 @@ from heatproof.base import values
 from heatproof.base.altered import gaussian_blur, matched_blur_px
 from heatproof.base.blocks import blocks_of
 from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.forwards import shared_forwards
 from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
 from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
@@ -94,6 +95,7 @@ def explain(
         {name: folder / "maps.npy" for name, folder in folders.items()},
         {name: folder / "sd.npy" for name, folder in folders.items() if (folder / "sd.npy").exists()},
         {name: _status(folder / "maps.npy") for name, folder in folders.items()},
+        {name: _notes(folder) for name, folder in folders.items()},
     )
 
 
@@ -147,7 +149,10 @@ def _explain_missing(
     scratch = store.scratch("maps-blocks", {**images, "methods": [method.identity() for method in methods]})
     scratch.mkdir(parents=True, exist_ok=True)
     blocks = blocks_of(len(rows))
-    with tqdm(total=len(rows), desc="explain", unit="image", disable=None if progress else True) as bar:
+    with (
+        tqdm(total=len(rows), desc="explain", unit="image", disable=None if progress else True) as bar,
+        shared_forwards(classifier, batch=settings.batch),
+    ):
         for number, block in enumerate(blocks):
             path = scratch / f"block_{number:05d}.safetensors"
             if not path.exists():
@@ -160,10 +165,17 @@ def _explain_missing(
     for place, method in enumerate(methods):
 
         def write(folder: Path, place: int = place) -> None:
+            def joined(key: str) -> np.ndarray:
+                return np.concatenate([part[key].numpy() for part in parts])
+
             for kind in ("maps", "sd"):
-                key = f"{kind}/{place}"
-                if key in parts[0]:
-                    np.save(folder / f"{kind}.npy", np.concatenate([part[key].numpy() for part in parts]))
+                if f"{kind}/{place}" in parts[0]:
+                    np.save(folder / f"{kind}.npy", joined(f"{kind}/{place}"))
+            prefix = f"note/{place}/"
+            said = {key.removeprefix(prefix): joined(key) for key in parts[0] if key.startswith(prefix)}
+            if said:
+                with (folder / "notes.npz").open("wb") as file:
+                    np.savez(file, **said)  # type: ignore[arg-type]
 
         folders[str(method.name)] = store.get_or_make(
             "maps", identity_of(method, images), write, what=f"maps of {method.name}"
@@ -184,21 +196,33 @@ def _explain_block(
     path: Path,
 ) -> None:
     parts: dict[str, list[torch.Tensor]] = {}
-    for chunk in np.array_split(np.arange(len(rows)), -(-len(rows) // settings.batch)):
-        batch = maps_of.explain_batch(
-            classifier,
-            samples.images(rows[chunk]).to(classifier.device),
-            torch.as_tensor(targets[chunk], device=classifier.device),
-            methods,
-            ids=[str(image) for image in samples.table["image"].iloc[rows[chunk]]],
-            seed=settings.seed,
-            protocol=protocol,
-        )
+    batch, start = settings.batch, 0
+    while start < len(rows):
+        chunk = np.arange(start, min(start + batch, len(rows)))
+        try:
+            made = maps_of.explain_batch(
+                classifier,
+                samples.images(rows[chunk]).to(classifier.device),
+                torch.as_tensor(targets[chunk], device=classifier.device),
+                methods,
+                ids=[str(image) for image in samples.table["image"].iloc[rows[chunk]]],
+                seed=settings.seed,
+                protocol=protocol,
+            )
+        except torch.OutOfMemoryError:
+            if batch == 1:
+                raise
+            batch = max(1, batch // 2)
+            torch.cuda.empty_cache()
+            continue
+        start += len(chunk)
         for place, method in enumerate(methods):
-            made = batch[str(method.name)]
-            parts.setdefault(f"maps/{place}", []).append(made.maps.cpu())
-            if made.sd is not None:
-                parts.setdefault(f"sd/{place}", []).append(made.sd.cpu())
+            of = made[str(method.name)]
+            parts.setdefault(f"maps/{place}", []).append(of.maps.cpu())
+            if of.sd is not None:
+                parts.setdefault(f"sd/{place}", []).append(of.sd.cpu())
+            for name, said in of.notes.items():
+                parts.setdefault(f"note/{place}/{name}", []).append(said.cpu())
     temporary = path.with_suffix(".part")
     save_file({key: torch.cat(tensors).contiguous() for key, tensors in parts.items()}, temporary)
     temporary.replace(path)
@@ -225,6 +249,15 @@ def _blurred(
     folder = store.get_or_make("maps", identity, write, what=f"maps of {method.name}")
     blur_px = float(np.load(folder / "blur_px.npy"))
     return Method(**{**vars(method), "blur_px": blur_px}), folder
+
+
+def _notes(folder: Path) -> dict[str, np.ndarray]:
+    """What the explainer said of its maps, name -> float64 (N,)."""
+    path = folder / "notes.npz"
+    if not path.exists():
+        return {}
+    with np.load(path) as held:
+        return {name: held[name] for name in held.files}
 
 
 def _status(path: Path) -> tuple[str, ...]:

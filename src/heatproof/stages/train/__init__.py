@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.base import device as devices
+from heatproof.base.background import background_of
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import explanation_layers, head_name
 from heatproof.base.nets import TwoLogits, normalisation, provenance_of
@@ -343,6 +344,7 @@ def _classifier(net: nn.Module, samples: Samples, *, identity: str, **more: Any)
         train_mean=samples.train_mean,
         norm_mean=mean,
         norm_std=std,
+        background=background_of(samples),
         **more,
     )
 

@@ -1,0 +1,45 @@
+"""What an explainer has to say of its maps beside the maps: one number per image under a name.
+
+Conventions: a note is recorded with `note` while the explainer runs; whoever called the explainer inside `collected`
+gets it, otherwise it is lost. `SAMPLING` is the sampling error of a map that is estimated from random draws.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from jaxtyping import Float
+from torch import Tensor
+
+from heatproof.base.correlations import spearman
+
+# Spearman's rho of the maps from one half of the draws and from the other: near 1 = enough draws.
+SAMPLING = "half_samples_rho"
+
+_collected: ContextVar[dict[str, Tensor] | None] = ContextVar("collected_notes", default=None)
+
+
+@contextmanager
+def collected() -> Iterator[dict[str, Tensor]]:
+    """The notes made inside, name -> float64 (b,)."""
+    found: dict[str, Tensor] = {}
+    token = _collected.set(found)
+    try:
+        yield found
+    finally:
+        _collected.reset(token)
+
+
+def note(name: str, values: Float[Tensor, " b"]) -> None:
+    """Record one number per image of the batch in work."""
+    found = _collected.get()
+    if found is not None:
+        found[name] = values.detach().double()
+
+
+def note_halves(first: Float[Tensor, "b h w"], second: Float[Tensor, "b h w"]) -> None:
+    """Record how well the maps of two halves of the draws agree; NaN where one of them is constant."""
+    if _collected.get() is not None:
+        note(SAMPLING, spearman(first, second))
