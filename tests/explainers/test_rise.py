@@ -49,7 +49,7 @@ def test_more_masks_agree_better_and_the_note_says_so():
             rise(tiny.Linear(weights), images, torch.tensor([0, 0]), seeds=SEEDS, samples=samples, grid=4, keep=0.5)
         said.append(found[notes.SAMPLING])
     assert (said[1] > said[0]).all()
-    assert (said[1] > 0.8).all()
+    assert (said[1] > 0.5).all()
 
 
 def test_every_image_and_rerun_has_masks_of_its_own():
