@@ -4,9 +4,9 @@ import ast
 import dataclasses
 from pathlib import Path
 
+import layouts
 import pytest
 import yaml
-from commands import class_folders
 
 from heatproof.base import compose, fills, registry
 from heatproof.base.errors import Faults
@@ -121,25 +121,16 @@ def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("option", registry.conf_names("dataset"))
 def test_every_data_set_composes_and_plans(option: str, tmp_path: Path) -> None:
-    layouts = {
-        "iq_othnccd": ("Normal cases", "Bengin cases", "Malignant cases"),
-        "image_folder": ("a b", "c,d"),
-        "chest_xray": ("train/NORMAL", "train/PNEUMONIA", "test/NORMAL", "test/PNEUMONIA"),
-    }
-    root = class_folders(tmp_path / "one, [two]", *layouts.get(option, ()))
-    overrides = [f"dataset={option}", *([f"dataset.root={root}"] if option in layouts else [])]
-    (job,) = compose.compose(overrides)
-    if option == "chest_xray":
-        for path in sorted(root.glob("*/*/*.png")):
-            path.rename(path.with_name(f"IM-{int(path.stem):04d}-0001.jpeg"))
-    if option == "iq_othnccd":
-        for path in root.glob("*/*.png"):
-            stem = path.parent.name.removesuffix("s")
-            path.rename(path.with_name(f"{stem} ({int(path.stem) + 1}).png"))
+    root = tmp_path / "one, [two]"
+    more = layouts.build(option, root)
+    (job,) = compose.compose([f"dataset={option}", *more])
     plan = make_plan(job.config)
     assert plan.dataset_name == option
-    assert all(sum(row.values()) for row in plan.counts.values())
-    assert plan.config["dataset"]["root"] == (str(root) if option in layouts else None)
+    assert sum(plan.counts["test"].values())
+    assert plan.train.policy == "none" or all(sum(row.values()) for row in plan.counts.values())
+    assert plan.config["dataset"]["root"] == (
+        str(root) if registry.find("dataset", option).facts["needs_root"] else None
+    )
 
 
 @pytest.mark.parametrize("name", ["robustcam6", "robustcam8", "robustcam10"])

@@ -113,31 +113,6 @@ def test_grey_from_colour_is_luma():
     assert images.fit(pure, 4, 1)[0, 0, 0] == 150  # 0.587 * 255
 
 
-def test_masks_split_at_half_their_maximum_and_merge(tmp_path):
-    low = np.zeros((6, 6), np.uint8)
-    low[0, 0] = 1
-    high = np.full((6, 6), 3, np.uint8)  # 3 is compression noise here
-    high[5, 5] = 255
-    Image.fromarray(low).save(tmp_path / "low.png")
-    Image.fromarray(np.repeat(high[..., None], 3, 2)).save(tmp_path / "high.png")
-    both = images.read_mask([tmp_path / "low.png", tmp_path / "high.png"])
-    assert both.dtype == bool
-    assert np.argwhere(both).tolist() == [[0, 0], [5, 5]]
-
-
-def test_an_empty_mask_stays_empty(tmp_path):
-    Image.new("L", (4, 4)).save(tmp_path / "a.png")
-    assert not images.read_mask([tmp_path / "a.png"]).any()
-
-
-def test_masks_of_two_sizes_take_the_first_size(tmp_path):
-    Image.new("L", (4, 4)).save(tmp_path / "a.png")
-    half = np.zeros((8, 8), np.uint8)
-    half[:, 4:] = 255
-    Image.fromarray(half).save(tmp_path / "b.png")
-    np.testing.assert_array_equal(images.read_mask([tmp_path / "a.png", tmp_path / "b.png"]), half[::2, ::2] > 0)
-
-
 def test_fit_mask_stays_binary():
     mask = RNG.random((37, 53)) > 0.5
     small = images.fit_mask(mask, 16)

@@ -11,6 +11,7 @@ from PIL import Image
 from shelves import mask, picture, real
 
 from heatproof.base import images
+from heatproof.base.annotations import box_mask
 from heatproof.base.errors import HeatproofError
 from heatproof.base.registry import bind
 from heatproof.base.settings import LoadSettings
@@ -61,6 +62,7 @@ def test_pixels_masks_and_table_are_those_of_the_files(folder, store):
     samples = load(folder_data(folder), SETTINGS, store)
     assert list(samples.table.columns) == [
         "image", "path", "label", "label_name", "group", "split", "width", "height", "file_hash", "annotation",
+        "mask_area",
     ]  # fmt: skip
     assert samples.table.index.tolist() == list(range(20))
     assert samples.pixels.shape == (20, 8, 8, 1)
@@ -75,6 +77,8 @@ def test_pixels_masks_and_table_are_those_of_the_files(folder, store):
     assert samples.masks.dtype == np.uint8
     np.testing.assert_array_equal(samples.masks[annotated][0], np.repeat([[1] * 4 + [0] * 4], 8, 0))
     assert not samples.masks[~annotated].any()
+    assert samples.table["mask_area"][annotated].tolist() == [0.5]
+    assert samples.table["mask_area"].isna().sum() == 19
     assert samples.split_kind == "grouped"
     assert samples.table["split"].value_counts().to_dict() == {"train": 12, "val": 4, "test": 4}
     assert samples.rows("val").tolist() == np.flatnonzero(samples.table["split"] == "val").tolist()
@@ -183,6 +187,35 @@ def test_copies_and_lost_masks_are_remarked(folder, store):
     assert "1 annotation(s) vanish at this size, e.g. b/1.png" in remarks
 
 
+def test_areas_of_masks_and_empty_ones_are_remarked(folder, store):
+    mask(folder / "b" / "1_mask.png", (0, 0, 0, 0))
+    samples = load(folder_data(folder), SETTINGS, store)
+    assert samples.table["mask_area"].dropna().tolist() == [0.5, 0.0]
+    assert any(remark.startswith("2 of 20 images are annotated") for remark in samples.remarks)
+    assert "1 annotation(s) are empty, e.g. b/1.png" in samples.remarks
+
+
+def test_masks_of_another_aspect_are_all_named(folder, store):
+    for number in (1, 2):
+        mask(folder / "b" / f"{number}_mask.png", size=(10, 12))
+    with pytest.raises(HeatproofError) as caught:
+        load(folder_data(folder), SETTINGS, store)
+    assert [text.split(":")[0] for text in caught.value.faults] == ["image b/1.png", "image b/2.png"]
+    assert "10 x 12 pixels and the image 12 x 10: another aspect" in caught.value.faults[0]
+
+
+def test_shapes_that_a_mask_is_drawn_from_are_part_of_its_content(folder, store):
+    def with_box(right):
+        made = folder_data(folder, mask_pattern=None)(classes=None)
+        rows = tuple(replace(row, annotation="box") for row in made.rows)
+        boxes = [(0, 0, right, 10)]
+        return replace(made, rows=rows, read_mask=lambda row: box_mask(boxes, 10, 12), mask_shapes=lambda row: boxes)
+
+    half, full = (hashing.content_hashes(with_box(right), with_box(right).rows, store) for right in (6, 12))
+    assert half != full
+    assert [hashes[0] for hashes in half] == [hashes[0] for hashes in full]
+
+
 def test_groups_torn_apart_by_a_random_split_are_remarked(folder, store):
     data = folder_data(folder, group_pattern=r"^\d")
     torn = load(data, replace(SETTINGS, split="random"), store)
@@ -198,8 +231,8 @@ def test_a_table_written_by_one_run_is_the_split_of_the_next(folder, store, tmp_
     assert again.table["split"].tolist() == first.table["split"].tolist()
     assert again.data_hash == first.data_hash
     assert again.split_kind == "file"
-    stored = pd.read_parquet(tmp_path / "samples.parquet").astype(object)
-    pd.testing.assert_frame_equal(stored.where(stored.notna(), None), first.table.astype(object))
+    stored, table = (t.astype(object) for t in (pd.read_parquet(tmp_path / "samples.parquet"), first.table))
+    pd.testing.assert_frame_equal(stored.where(stored.notna(), None), table.where(table.notna(), None))
 
 
 def test_generated_data_are_hashed_by_their_pixels(store):

@@ -7,6 +7,8 @@ from pathlib import Path
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.images import EXTENSIONS, is_image
 
+SHOWN_NAMES = 20  # in a remark or an error; how many more there are is said
+
 
 def root_folder(dataset: str, root: str | os.PathLike[str] | None) -> Path:
     """The data set's folder, or a HeatproofError that says what is wrong with it."""
@@ -54,6 +56,40 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if inner:
         remarks.append(f"{folder}: {inner} folder(s) inside it left out; images lie directly in the class folder")
     return tuple(sorted(images)), tuple(remarks)
+
+
+def images_below(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Paths of the image files in a folder and all folders in it, relative to it with `/`, sorted, and remarks on what
+    else lies there. Hidden files and folders are passed over; linked folders are entered once."""
+    images: list[str] = []
+    others = 0
+    seen = set()
+    for place, inner, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in seen:
+            inner.clear()
+            continue
+        seen.add(real)
+        inner[:] = sorted(name for name in inner if not name.startswith("."))
+        shown = [name for name in files if not name.startswith(".")]
+        found = [name for name in shown if is_image(name)]
+        others += len(shown) - len(found)
+        start = Path(place).relative_to(folder).as_posix()
+        images += found if start == "." else [f"{start}/{name}" for name in found]
+    remarks = [f"{folder}: {others} file(s) left out that are no images ({', '.join(sorted(EXTENSIONS))})"]
+    return tuple(sorted(images)), tuple(remarks if others else ())
+
+
+def left_out(names: Sequence[str], why: str, what: str = "image") -> tuple[str, ...]:
+    """A remark on files that are left out for one reason, the first of them by name; none where there are none.
+
+    >>> left_out(["b.png", "a.png"], "the name tells no age")
+    ('2 image(s) left out, the name tells no age: a.png, b.png',)
+    """
+    if not names:
+        return ()
+    more = f" and {len(names) - SHOWN_NAMES} more" if len(names) > SHOWN_NAMES else ""
+    return (f"{len(names)} {what}(s) left out, {why}: {', '.join(sorted(names)[:SHOWN_NAMES])}{more}",)
 
 
 def named_folders(root: Path, names: Sequence[str], *, what: str, hint: str) -> tuple[Path, ...]:

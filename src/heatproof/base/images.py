@@ -2,7 +2,6 @@
 
 import io
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -66,21 +65,6 @@ def _from_deep(values: np.ndarray) -> np.ndarray:
         if top < 2**bits:
             return (values * (255 / (2**bits - 1)) + 0.5).astype(np.uint8)
     raise ValueError("more than 16 bits a pixel")
-
-
-def read_mask(paths: Iterable[str | os.PathLike[str]]) -> np.ndarray:
-    """The union of mask files, bool (H, W): True above half of each file's maximum (so {0, 1} and {0, 255} both work).
-
-    Files of other sizes than the first are brought to its size (nearest neighbour).
-    """
-    union: np.ndarray | None = None
-    for path in paths:
-        pixels = decode(path)
-        pixels = pixels.max(axis=2) if pixels.ndim == 3 else pixels
-        mask = pixels > pixels.max() / 2
-        union = mask if union is None else union | _nearest(mask, (union.shape[1], union.shape[0]))
-    assert union is not None, "read_mask needs at least one file"
-    return union
 
 
 def fit(pixels: np.ndarray, size: int, channels: int) -> np.ndarray:

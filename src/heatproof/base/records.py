@@ -43,9 +43,10 @@ class Row:
 class Source:
     """What a data set function returns: its rows and how to read one. Made without decoding, torch or pandas.
 
-    `read(row)`: uint8 (H, W) or (H, W, 3) as stored, any size. `read_mask(row)`: bool (H, W) at any size, or None where
-    the row has no annotation. `identity`: what decides the content of generated data (settings, version), or None for
-    files (then their bytes are hashed). `mask_paths(row)`: the files that `read_mask` reads, hashed with the images.
+    `read(row)`: uint8 (H, W) or (H, W, 3) as stored, any size. `read_mask(row)`: bool (H, W) at any size of the image's
+    aspect, or None where the row has no annotation. `identity`: what decides the content of generated data (settings,
+    version), or None for files (then their bytes are hashed). `mask_paths(row)`: the files that `read_mask` reads, and
+    `mask_shapes(row)`: the numbers that it draws (boxes, circles); both are hashed with the image.
     `remarks`: one line per image or folder left out, with the reason.
     """
 
@@ -55,6 +56,7 @@ class Source:
     read_mask: Callable[[Row], np.ndarray | None] | None = None
     identity: Mapping[str, Any] | None = None
     mask_paths: Callable[[Row], tuple[str, ...]] | None = None
+    mask_shapes: Callable[[Row], Any] | None = None
     remarks: tuple[str, ...] = ()
 
 

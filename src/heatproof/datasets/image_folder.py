@@ -6,9 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from heatproof.base.annotations import read_masks
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.folders import class_folders, list_images, no_images, root_folder, subfolders
-from heatproof.base.images import decode, is_image, read_mask
+from heatproof.base.images import decode, is_image
 from heatproof.base.records import Row, Source
 from heatproof.base.registry import choice
 
@@ -108,7 +109,7 @@ def image_folder(
         tuple(rows),
         names,
         read=lambda row: decode(str(row.path)),
-        read_mask=lambda row: read_mask(mask_files[row.image]) if row.image in mask_files else None,
+        read_mask=lambda row: read_masks(mask_files[row.image]) if row.image in mask_files else None,
         mask_paths=lambda row: mask_files.get(row.image, ()),
         remarks=tuple(remarks),
     )

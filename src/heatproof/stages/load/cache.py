@@ -9,23 +9,26 @@ from typing import Any
 import numpy as np
 
 from heatproof.base import images
+from heatproof.base.annotations import at_image
 from heatproof.base.errors import HeatproofError
 from heatproof.base.records import Row, Source
 from heatproof.base.settings import LoadSettings
 from heatproof.stages.load.parallel import in_order
 
-VERSION = 1  # raise it when decoding or resizing changes a pixel
+VERSION = 2  # raise it when decoding or resizing changes a pixel
 SHOWN_FAULTS = 20
 
 
 @dataclass(frozen=True)
 class _Facts:
-    """What decoding learns of one image: size as stored, hash of its content, pixel sums per channel."""
+    """What decoding learns of one image: size as stored, hash of its content, pixel sums per channel, share of it
+    inside its annotation (None without one), and whether none of that is left at this size."""
 
     width: int
     height: int
     file_hash: str
     sums: tuple[int, ...]
+    mask_area: float | None
     mask_lost: bool
 
 
@@ -41,17 +44,21 @@ def write_pixels(source: Source, rows: Sequence[Row], hashes: list[Any], setting
             stored = source.read(row)
             pixels = images.fit(stored, size, channels)
             mask = None
-            lost = False
+            area, lost = None, False
             if annotated:
                 assert source.read_mask is not None
                 found = source.read_mask(row) if row.annotation else None
-                mask = np.zeros((size, size), np.uint8) if found is None else images.fit_mask(found, size)
-                lost = found is not None and bool(found.any()) and not mask.any()
+                if found is None:
+                    mask = np.zeros((size, size), np.uint8)
+                else:
+                    found = at_image(found, stored.shape[0], stored.shape[1], f"image {row.image}")
+                    mask = images.fit_mask(found, size)
+                    area, lost = float(found.mean()), bool(found.any()) and not mask.any()
         except HeatproofError as error:
             return " ".join(error.faults)
         digest = hashlib.sha256(stored.tobytes()).hexdigest() if generated else hashes[number][0]
         sums = tuple(int(s) for s in pixels.sum(axis=(0, 1), dtype=np.int64))
-        return pixels, mask, _Facts(stored.shape[1], stored.shape[0], digest, sums, lost)
+        return pixels, mask, _Facts(stored.shape[1], stored.shape[0], digest, sums, area, lost)
 
     facts: list[_Facts] = []
     broken: list[str] = []
@@ -89,6 +96,7 @@ def _write_facts(facts: Sequence[_Facts], path: Path) -> None:
             "width": [fact.width for fact in facts],
             "height": [fact.height for fact in facts],
             "file_hash": [fact.file_hash for fact in facts],
+            "mask_area": pd.Series([fact.mask_area for fact in facts], dtype=float),
             "mask_lost": [fact.mask_lost for fact in facts],
             **{f"sum_{c}": [fact.sums[c] for fact in facts] for c in range(len(facts[0].sums))},
         }

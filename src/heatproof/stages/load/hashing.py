@@ -15,7 +15,8 @@ from heatproof.stages.load.parallel import in_order
 
 
 def content_hashes(source: Source, rows: Sequence[Row], store: Store) -> list[Any]:
-    """What decides the pixels: the source's identity for generated data, else SHA-256 of each image's files."""
+    """What decides the pixels: the source's identity for generated data, else SHA-256 of each image's files, then the
+    hash of the shapes that its mask is drawn from."""
     if source.identity is not None:
         return [dict(source.identity)]
     paths: list[list[str]] = []
@@ -25,7 +26,9 @@ def content_hashes(source: Source, rows: Sequence[Row], store: Store) -> list[An
         masks = source.mask_paths(row) if source.mask_paths is not None and row.annotation else ()
         paths.append([row.path, *masks])
     known = _hash_files([path for own in paths for path in own], store)
-    return [[known[path] for path in own] for own in paths]
+    shapes = source.mask_shapes
+    drawn = [[hash_of(shapes(row))] if shapes is not None and row.annotation else [] for row in rows]
+    return [[known[path] for path in own] + more for own, more in zip(paths, drawn, strict=True)]
 
 
 def _hash_files(paths: Sequence[str], store: Store) -> dict[str, str]:

@@ -35,6 +35,7 @@ def sample_table(
             "height": facts["height"],
             "file_hash": facts["file_hash"],
             "annotation": pd.Series([row.annotation for row in rows], dtype=object),
+            "mask_area": facts["mask_area"],
         }
     )
     masks = folder / "masks.npy"
@@ -78,6 +79,13 @@ def _remarks(table: "pd.DataFrame", rows: Sequence[Row], names: Sequence[str], f
     if (copies > 1).any():
         across = int((by_hash.nunique() > 1).sum())
         yield f"{int((copies - 1).sum())} image(s) are exact copies of another one; {across} of them lie in two splits"
+    areas = table["mask_area"].dropna()
+    if len(areas):
+        share = f"{areas.median():.2%} (median; {areas.min():.2%} to {areas.max():.2%})"
+        yield f"{len(areas)} of {len(table)} images are annotated; the annotation covers {share} of the image"
+    empty = table["image"][table["mask_area"] == 0]
+    if len(empty):
+        yield f"{len(empty)} annotation(s) are empty, e.g. {', '.join(empty[:3])}"
     lost = table["image"][facts["mask_lost"].to_numpy(bool)]
     if len(lost):
         yield f"{len(lost)} annotation(s) vanish at this size, e.g. {', '.join(lost[:3])}"

@@ -1,0 +1,21 @@
+"""A flat folder of images without labels."""
+
+from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.folders import images_below, root_folder
+from heatproof.base.images import decode
+from heatproof.base.records import Row, Source
+from heatproof.base.registry import choice
+
+
+@choice(
+    annotation=None, needs_root=True, official=False, study=False, grouped=False, version=1, source="your own images"
+)
+def images(*, root: str | None) -> Source:
+    """All images in `root` and the folders in it, without labels: for a net that is trained already, which explains
+    what it predicts (train=none, target=predicted). Every image is in the test split."""
+    folder = root_folder("images", root)
+    names, remarks = images_below(folder)
+    if not names:
+        raise HeatproofError(fault("dataset.root", "no images inside", got=str(folder)))
+    rows = tuple(Row(name, str(folder / name), None) for name in names)
+    return Source(rows, (), read=lambda row: decode(str(row.path)), remarks=remarks)
