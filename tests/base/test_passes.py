@@ -90,6 +90,21 @@ def test_equal_requests_of_methods_and_metrics_are_run_once():
             assert torch.equal(result.columns[name], results[0].columns[name])
 
 
+def test_metrics_of_the_same_images_share_their_tensors():
+    """Each task with a copy of its own filled 20 GB on 64 images at 224 px."""
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block)
+    maps = torch.rand(7, 16, 16)
+    one, other = engine.case(tiny.method(), maps), engine.case(tiny.method(name="second"), maps + 1)
+    metric = tiny.metric(drop, settings={"fill": "mean"}, **DROP)
+    for status in (["ok"] * 7, ["ok"] * 6 + ["zero"]):
+        first, again, next_method = [engine.task(case, metric, status).case for case in (one, one, other)]
+        assert first.maps.data_ptr() == again.maps.data_ptr() != next_method.maps.data_ptr()
+        assert first.images.data_ptr() == again.images.data_ptr() == next_method.images.data_ptr()
+        first.undefine(torch.ones(len(first.maps), dtype=torch.bool), "mine")
+        assert again.undefined == [], "what is undefined stays each metric's own"
+
+
 def test_a_bad_image_is_undefined_with_its_reason_and_touches_no_other():
     classifier, the_block = block()
     maps = torch.rand(7, 16, 16)

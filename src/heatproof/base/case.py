@@ -116,12 +116,12 @@ class Case:
         further columns still say something."""
         self.undefined.append((where, reason, main_only))
 
-    def take(self, rows: Int64[Tensor, " r"]) -> Case:
-        """The same case for some of its images."""
+    def take(self, rows: Int64[Tensor, " r"], images: Float[Tensor, "r c h w"] | None = None) -> Case:
+        """The same case for some of its images; `images`: theirs, where they have been taken before."""
         return Case(
             self.method,
             self.maps[rows],
-            self.images[rows],
+            self.images[rows] if images is None else images,
             self.targets[rows],
             self.p[rows],
             self.masks[rows],

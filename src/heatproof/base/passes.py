@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -113,6 +113,7 @@ class Engine:
         self._logits: dict[tuple[int, str, int, int], Tensor] = {}
         self._reruns: dict[tuple[str, tuple[object, ...]], RerunMaps] = {}
         self._bases: dict[str, tuple[Tensor, Tensor]] = {}
+        self._taken: dict[tuple[object, ...], Case] = {}
         self._partners, self._paired = _partners(block, self.seed)
 
     def case(self, method: Method, maps: Tensor, valid: Tensor | None = None, view_maps: Tensor | None = None) -> Case:
@@ -150,7 +151,20 @@ class Engine:
             status.append(why)
         rows = torch.tensor([i for i, why in enumerate(status) if why == "ok"], dtype=torch.int64)
         rows = rows.to(case.maps.device)
-        return Task(case.take(rows), choice, rows, status, floor)
+        return Task(self._take(case, rows), choice, rows, status, floor)
+
+    def _take(self, case: Case, rows: Int64[Tensor, " r"]) -> Case:
+        """The case for some rows, with a list of undefined images of its own. Hundreds of metrics see the same rows of
+        the same maps: they share the tensors, or a block at 224 px would fill 20 GB."""
+        if len(rows) == len(self.block.ids):
+            return replace(case, undefined=[])
+        picked = tuple(rows.tolist())
+        if (case, picked) not in self._taken:
+            # The images of a choice of rows are the same for all methods.
+            images = self._taken[picked].images if picked in self._taken else None
+            self._taken[case, picked] = case.take(rows, images)
+            self._taken.setdefault(picked, self._taken[case, picked])
+        return replace(self._taken[case, picked], undefined=[])
 
     def run(self, tasks: Sequence[Task]) -> list[Result]:
         """Results of all tasks, in their order."""
@@ -236,7 +250,9 @@ class Engine:
         method = self._method_of(task, request)
         whole = self._reruns[(str(method.name), request.key)]
         rows = task.rows
-        own = RerunMaps(whole.maps[rows], whole.reference[rows], whole.valid[rows], whole.ok[rows])
+        own = whole
+        if len(rows) != len(whole.ok):
+            own = RerunMaps(whole.maps[rows], whole.reference[rows], whole.valid[rows], whole.ok[rows])
         if task.floor:
             partner = self._partners[task.reruns_seen % PARTNERS][rows]
             own = RerunMaps(
@@ -324,7 +340,8 @@ class Engine:
         device = self.block.images.device
         base_maps, base_valid = self._bases[name]
         maps = torch.zeros(shape, device=device)
-        reference = base_maps.clone()
+        # A noisy copy is compared with the map itself, a view with the map sent there and back.
+        reference = base_maps if ways[0] is None else base_maps.clone()
         valid = torch.ones(shape, dtype=torch.bool, device=device) & base_valid
         ok = torch.zeros(shape[0], dtype=torch.bool, device=device)
         for chunk, (made, seen), unwarp in zip(rows.split(self.batch), parts, ways, strict=True):
