@@ -1,25 +1,14 @@
-import math
-
 import numpy as np
 import pytest
 import torch
 import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.metrics import (
-    accuracy_score,
-    balanced_accuracy_score,
-    f1_score,
-    precision_score,
-    recall_score,
-    roc_auc_score,
-)
 from torch import nn
 
 from heatproof.base.errors import HeatproofError
 from heatproof.base.nets import as_classifier
-from heatproof.base.stats import wilson
-from heatproof.stages.predict import classifier_figures, predict, probabilities
+from heatproof.stages.predict import predict, probabilities
 
 
 def classifier(samples, seed=0):
@@ -57,11 +46,37 @@ def test_probabilities_do_not_depend_on_the_batch():
     assert np.allclose(whole[140:], probabilities(samples, net, np.arange(140, 150), toy.CPU), atol=1e-6)
 
 
-def test_outcomes_of_two_classes_take_the_second_as_positive():
-    table = predicted(toy.samples(100, classes=2)).table
-    wanted = {(1, 1): "TP", (0, 0): "TN", (0, 1): "FP", (1, 0): "FN"}
-    for _, row in table.iterrows():
-        assert row["outcome"] == wanted[row["label"], row["predicted"]]
+@pytest.mark.parametrize(("positive", "number"), [(None, 1), ("c1", 1), ("c0", 0)])
+def test_outcomes_of_two_classes_are_those_of_the_positive_one(positive, number):
+    made = predicted(toy.samples(100, classes=2), positive=positive)
+    assert made.positive == f"c{number}"
+    for _, row in made.table.iterrows():
+        right, guessed = row["label"] == row["predicted"], row["predicted"] == number
+        assert row["outcome"] == ("T" if right else "F") + ("P" if guessed else "N")
+    test = made.table[made.table["split"] == "test"]
+    counts = test["outcome"].value_counts().reindex(["TP", "FN", "TN", "FP"], fill_value=0)
+    assert made.figures["sensitivity"]["value"] == counts["TP"] / (counts["TP"] + counts["FN"])
+    assert made.figures["specificity"]["value"] == counts["TN"] / (counts["TN"] + counts["FP"])
+
+
+def test_both_held_out_splits_have_figures_of_their_own():
+    made = predicted(toy.samples(100), split="train")
+    for split, figures in (("test", made.figures), ("val", made.val_figures)):
+        table = made.table[made.table["split"] == split]
+        assert figures["accuracy"]["value"] == table["correct"].mean()
+        assert figures["accuracy"]["n"] == len(table)
+    assert made.seconds > 0
+    assert made.positive is None
+
+
+def test_images_of_a_group_are_drawn_together():
+    samples = toy.samples(200)
+    alone = predicted(samples).figures["brier"]
+    samples.table["group"] = [f"patient {i // 20}" for i in range(200)]
+    made = predicted(samples)
+    assert made.table["group"].equals(samples.table["group"].iloc[made.table.index])
+    assert made.figures["brier"]["value"] == alone["value"]
+    assert made.figures["brier"]["lo"] != alone["lo"]
 
 
 def test_other_splits_are_predicted_when_they_are_explained():
@@ -72,7 +87,7 @@ def test_other_splits_are_predicted_when_they_are_explained():
 
 def test_without_labels_there_are_no_figures(tmp_path):
     made = predicted(toy.samples(50, labels=False))
-    assert made.figures == {}
+    assert made.figures == made.val_figures == {}
     assert made.table["label"].isna().all()
     assert made.table["correct"].isna().all()
     assert made.table["outcome"].isna().all()
@@ -80,6 +95,11 @@ def test_without_labels_there_are_no_figures(tmp_path):
     made.table.to_parquet(tmp_path / "predictions.parquet")
     with pytest.raises(HeatproofError, match="only_correct: the data set has no labels"):
         predicted(toy.samples(50, labels=False), only_correct=True)
+
+
+def test_a_positive_class_that_is_not_there_is_refused():
+    with pytest.raises(HeatproofError, match=r"eval.positive: no such class, got 'c2'.*c0, c1"):
+        predicted(toy.samples(50, classes=2), positive="c2")
 
 
 def test_explained_images_are_stratified_nested_and_independent_of_the_net():
@@ -121,102 +141,9 @@ def test_shards_divide_the_explained_images(shards, images):
         ({"shard": 2, "shards": 2}, "eval.shard: must lie in 0 .. 1"),
         ({"images": 0}, "eval.images"),
         ({"split": "tset"}, "Did you mean 'test'"),
+        ({"positive": "c1"}, "eval.positive: only of two classes one is positive"),
     ],
 )
 def test_impossible_choices_are_refused(settings, message):
     with pytest.raises(HeatproofError, match=message):
         predicted(toy.samples(50), **settings)
-
-
-@pytest.mark.parametrize("k", [2, 4])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_figures_equal_scikit_learn(k, grouped):
-    rng = np.random.default_rng(k)
-    labels = rng.integers(0, k, 80)
-    p = rng.dirichlet(np.ones(k), 80).round(2) + 1e-9  # rounded: ties
-    p /= p.sum(1, keepdims=True)
-    p[np.arange(80), labels] += 0.1
-    p /= p.sum(1, keepdims=True)
-    guess, names = p.argmax(1), [f"c{i}" for i in range(k)]
-    groups = rng.integers(0, 30, 80).astype(str) if grouped else None
-    figures = classifier_figures(labels, p, names, groups, seed=0)
-    area = (
-        roc_auc_score(labels, p[:, 1]) if k == 2 else np.mean([roc_auc_score(labels == i, p[:, i]) for i in range(k)])
-    )
-    wanted = {
-        "accuracy": accuracy_score(labels, guess),
-        "balanced_accuracy": balanced_accuracy_score(labels, guess),
-        "macro_f1": f1_score(labels, guess, average="macro"),
-        "roc_auc": area,
-        **dict(zip([f"precision_{c}" for c in names], precision_score(labels, guess, average=None), strict=True)),
-        **dict(zip([f"recall_{c}" for c in names], recall_score(labels, guess, average=None), strict=True)),
-    }
-    assert figures.keys() == wanted.keys()
-    for name, value in wanted.items():
-        assert figures[name]["value"] == pytest.approx(value, abs=1e-12), name
-        assert figures[name]["lo"] <= value <= figures[name]["hi"], name
-        assert figures[name]["n"] == 80
-
-
-def test_resampled_figures_equal_scikit_learn_on_the_drawn_images():
-    from heatproof.stages.predict import _areas, _figures
-
-    rng = np.random.default_rng(0)
-    labels, p = rng.integers(0, 3, 40), rng.dirichlet(np.ones(3), 40).round(1)
-    rows = rng.integers(0, 40, 40)
-    weights = np.bincount(rows, minlength=40)[None].astype(float)
-    one_hot = np.zeros((40, 9))
-    one_hot[np.arange(40), labels * 3 + p.argmax(1)] = 1
-    made = _figures(weights @ one_hot, _areas(labels, p, weights), ["a", "b", "c"])
-    assert made["macro_f1"][0] == pytest.approx(f1_score(labels[rows], p[rows].argmax(1), average="macro"))
-    area = np.mean([roc_auc_score(labels[rows] == i, p[rows, i]) for i in range(3)])
-    assert made["roc_auc"][0] == pytest.approx(area)
-
-
-def test_shares_of_single_images_have_wilsons_interval():
-    labels = np.repeat([0, 1], [30, 10])
-    p = np.eye(2)[np.r_[np.zeros(27, int), np.ones(13, int)]]
-    figures = classifier_figures(labels, p, ["a", "b"], seed=0)
-    assert (figures["accuracy"]["lo"], figures["accuracy"]["hi"]) == wilson(37 / 40, 40)
-    assert (figures["recall_b"]["lo"], figures["recall_b"]["hi"]) == wilson(1.0, 10)
-    assert (figures["precision_b"]["lo"], figures["precision_b"]["hi"]) == wilson(10 / 13, 13)
-
-
-def test_a_faultless_classifier_is_not_certain():
-    labels = np.arange(24) % 2
-    p = np.eye(2)[labels]
-    for groups, n in ((None, 24), (np.repeat(list("abcdef"), 4), 6)):
-        figures = classifier_figures(labels, p, ["a", "b"], groups, seed=0)
-        for name in ("accuracy", "balanced_accuracy", "macro_f1", "roc_auc"):
-            assert (figures[name]["lo"], figures[name]["hi"]) == wilson(1.0, n), name
-
-
-def test_images_of_one_patient_do_not_count_as_independent():
-    rng = np.random.default_rng(0)
-    patients = np.repeat(np.arange(20), 10)
-    labels = rng.integers(0, 2, 20)[patients]
-    right = (rng.random(20) < 0.7)[patients]
-    p = np.eye(2)[np.where(right, labels, 1 - labels)]
-    widths = []
-    for groups in (None, patients.astype(str)):
-        figure = classifier_figures(labels, p, ["a", "b"], groups, seed=0)["accuracy"]
-        widths.append(figure["hi"] - figure["lo"])
-    assert widths[1] > 2 * widths[0]
-
-
-def test_a_class_without_images_is_undefined_and_nothing_else():
-    labels = np.zeros(10, dtype=np.int64)
-    p = np.eye(3)[np.r_[np.zeros(8, int), 1, 1]]
-    figures = classifier_figures(labels, p, ["a", "b", "c"], seed=0)
-    undefined = {name for name, figure in figures.items() if math.isnan(figure["value"])}
-    assert undefined == {"roc_auc", "precision_c", "recall_b", "recall_c"}
-    assert all(math.isnan(figures[name]["lo"]) for name in undefined)
-    assert figures["balanced_accuracy"]["value"] == 0.8
-
-
-def test_intervals_are_seeded():
-    rng = np.random.default_rng(0)
-    labels, p = rng.integers(0, 2, 50), rng.dirichlet([1, 1], 50)
-    first = classifier_figures(labels, p, ["a", "b"], seed=3)
-    assert classifier_figures(labels, p, ["a", "b"], seed=3) == first
-    assert classifier_figures(labels, p, ["a", "b"], seed=4)["roc_auc"]["lo"] != first["roc_auc"]["lo"]

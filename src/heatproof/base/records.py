@@ -127,14 +127,19 @@ class Classifier:
 class Predictions:
     """`predict`: one row per image of the evaluated splits, and figures of the classifier on the test split.
 
-    `table`: columns of `predictions.parquet` (image, split, label, predicted, correct, outcome, p_<class>).
-    `figures`: name -> {"value", "lo", "hi", "n"} (accuracy, balanced_accuracy, macro_f1, roc_auc, recall_<class>, ...).
-    `explained`: row numbers of `Samples.table` to explain, in a fixed order that depends on `dataset.seed` alone.
+    `table`: columns of `predictions.parquet` (image, split, label, predicted, correct, outcome, group, p_<class>).
+    `figures`: name -> {"value", "lo", "hi", "n"} (see `base/merit.figures`) on "test"; `val_figures`: on "val", which
+    early stopping has seen. `explained`: row numbers of `Samples.table` to explain, in a fixed order that depends on
+    `dataset.seed` alone. `positive`: the positive one of two classes, None where there are more. `seconds`: that the
+    net took for the table, images read and moved included.
     """
 
     table: pd.DataFrame
     figures: Mapping[str, Mapping[str, float]]
     explained: np.ndarray
+    val_figures: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    positive: str | None = None
+    seconds: float | None = None
 
 
 @dataclass(frozen=True)

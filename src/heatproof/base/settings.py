@@ -59,7 +59,8 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """`eval.*`: which images are explained and measured. `images`: how many, class-stratified; None = all."""
+    """`eval.*`: which images are explained and measured. `images`: how many, class-stratified; None = all. `positive`:
+    the positive one of two classes, None = the last."""
 
     split: str
     images: int | None
@@ -67,6 +68,7 @@ class EvalSettings:
     rerun_images: int | None
     shard: int
     shards: int
+    positive: str | None = None
 
 
 @dataclass(frozen=True)

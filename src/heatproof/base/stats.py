@@ -99,7 +99,7 @@ def intervals(
     Source: Efron & Tibshirani 1993, chapters 12 and 14; Wilson 1927; Korn & Graubard 1998 for the effective size.
     """
     table = np.asarray(values, dtype=np.float64)
-    units = _units(groups, len(table))
+    units = units_of(groups, len(table))
     result: list[Interval | None] = [None] * table.shape[1]
     for rows, columns in _patterns(np.isfinite(table)):
         part = table[np.ix_(rows, columns)]
@@ -137,7 +137,7 @@ def comparisons(
     """
     with np.errstate(invalid="ignore"):  # inf - inf is an undefined value like any other
         differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    units = _units(groups, len(differences))
+    units = units_of(groups, len(differences))
     means = intervals(differences, groups=groups, seed=seed)
     result: list[Comparison | None] = [None] * differences.shape[1]
     for rows, columns in _patterns(np.isfinite(differences)):
@@ -194,17 +194,19 @@ def resample(matrix: Array, seed: int, resamples: int) -> Array:
 
     The draws depend on the number of units and the seed alone, so all columns see the same ones.
     """
-    units = len(matrix)
+    return np.concatenate([counts @ matrix for counts in draws(len(matrix), seed, resamples)])
+
+
+def draws(units: int, seed: int, resamples: int, *, cells: int = _CELLS) -> Iterator[Array]:
+    """How often each unit is drawn with replacement: blocks (b, units) of at most `cells` numbers, `resamples` rows in
+    all. They depend on the number of units and the seed alone."""
     rng = np.random.default_rng((seed, units))
-    blocks = []
-    for size in _blocks(resamples, units):
+    for size in _blocks(resamples, units, cells):
         drawn = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
-        counts = np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units)
-        blocks.append(counts.astype(np.float64) @ matrix)
-    return np.concatenate(blocks)
+        yield np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units).astype(np.float64)
 
 
-def _units(groups: Sequence[object] | None, n: int) -> NDArray[np.int64]:
+def units_of(groups: Sequence[object] | None, n: int) -> NDArray[np.int64]:
     """Number of the unit of each image; an image whose group is unknown (None, NaN) is its own."""
     if groups is None:
         return np.arange(n)
@@ -232,8 +234,8 @@ def _sums(values: Array, units: NDArray[np.int64]) -> tuple[Array, Array]:
     return sums, np.bincount(index).astype(np.float64)
 
 
-def _blocks(rows: int, columns: int) -> Iterator[int]:
-    step = max(1, _CELLS // max(1, columns))
+def _blocks(rows: int, columns: int, cells: int = _CELLS) -> Iterator[int]:
+    step = max(1, cells // max(1, columns))
     for start in range(0, rows, step):
         yield min(step, rows - start)
 

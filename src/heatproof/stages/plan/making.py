@@ -121,7 +121,11 @@ def _as_text(config: Mapping[str, Any]) -> dict[str, Any]:
     dataset, target = config.get("dataset"), name(config.get("target"))
     if isinstance(dataset, Mapping) and isinstance(dataset.get("classes"), (list, tuple)):
         dataset = {**dataset, "classes": [name(one) for one in dataset["classes"]]}
-    return {**config, "target": target, **({"dataset": dataset} if "dataset" in config else {})}
+    evaluation = config.get("eval")
+    if isinstance(evaluation, Mapping) and "positive" in evaluation:
+        evaluation = {**evaluation, "positive": name(evaluation["positive"])}
+    given = {"dataset": dataset, "eval": evaluation}
+    return {**config, "target": target, **{key: value for key, value in given.items() if key in config}}
 
 
 def _root(config: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
@@ -177,6 +181,11 @@ def _data(
     target = config.get("target")
     if isinstance(target, str) and target not in ("predicted", "true", *source.classes):
         faults.add("target", "no such class", got=target, choices=("predicted", "true", *source.classes))
+    positive, classes = config["eval"].get("positive"), load.classes or source.classes
+    if positive is not None and len(classes) != 2:
+        faults.add("eval.positive", "only of two classes one is positive; leave it null", got=positive, choices=classes)
+    elif positive is not None and positive not in classes:
+        faults.add("eval.positive", "no such class", got=positive, choices=classes)
     counts = counted(source, load, faults)
     if counts and config["eval"].get("split") in counts:
         warnings += check_counts(counts, config["eval"], policy, faults)
