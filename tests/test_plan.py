@@ -165,9 +165,10 @@ def test_names_that_yaml_reads_as_something_else(tmp_path: Path) -> None:
 def test_the_positive_class_is_one_of_two(tmp_path: Path) -> None:
     root = class_folders(tmp_path, "0", "1")
     data = ["dataset=image_folder", f"dataset.root={root}"]
-    assert planned(*data, "eval.positive=0").eval.positive == "0"
+    (job,) = compose.compose([*data, "eval.positive=0"])
+    assert make_plan(job.config).eval.positive == "0"
     with pytest.raises(HeatproofError, match=r"eval\.positive: no such class, got '2'"):
-        planned(*data, "eval.positive=2")
+        make_plan(compose.compose([*data, "eval.positive=2"])[0].config)
     with pytest.raises(HeatproofError, match=r"eval\.positive: only of two classes one is positive"):
         planned("eval.positive=smooth")
 
