@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from jaxtyping import Float
     from torch import Tensor, nn
 
+    from heatproof.base.duplicates import Pairs
     from heatproof.base.names import MethodName
     from heatproof.base.registry import Bound
 
@@ -68,6 +69,7 @@ class Samples:
     height, file_hash, annotation), index 0..N-1 = row of `pixels`. `pixels`: uint8 (N, H, W, C), memory-mapped,
     read-only. `masks`: uint8 0/1 (N, H, W), memory-mapped, or None; rows without annotation are all 0.
     `data_hash`: of content and split. `train_mean`: mean of the training pixels per channel in [0, 1], or None.
+    `near`: pairs of images that look alike, far beyond the thresholds in use, or None where nobody looked.
     """
 
     table: pd.DataFrame
@@ -78,6 +80,7 @@ class Samples:
     split_kind: str
     train_mean: tuple[float, ...] | None
     remarks: tuple[str, ...] = ()
+    near: Pairs | None = None
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split, in table order."""

@@ -12,11 +12,13 @@ from dataclasses import dataclass
 class LoadSettings:
     """`dataset.*` keys that every data set shares.
 
-    `split`: "official", "grouped" (stratified, groups kept together; single images where groups are unknown), "auto"
+    `split`: "official", "grouped" (stratified, groups kept together, near-duplicates where groups are unknown), "auto"
     (official where the data have one, else grouped), "random" (must be asked for), "study", or the path of a
     samples.parquet. `fractions`: train, val, test. `n`: seeded class-stratified subsample, None = all. `cap`: at most
     so many images per class, "smallest" = the smallest class. `size`: side in pixels after resizing. `channels`: 1 or
-    3. `classes`: which and in which order, None = all.
+    3. `classes`: which and in which order, None = all. `near_similarity`, `near_distance`: from which cosine of their
+    spectra on, and up to which number of differing bits of their dHashes, two images are near-duplicates (see
+    base/duplicates); None for both = nobody looks.
     """
 
     seed: int
@@ -27,6 +29,13 @@ class LoadSettings:
     size: int
     channels: int
     classes: tuple[str, ...] | None
+    near_similarity: float | None = None
+    near_distance: int | None = None
+
+    @property
+    def near(self) -> bool:
+        """Whether near-duplicates are looked for."""
+        return self.near_similarity is not None or self.near_distance is not None
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,16 @@ def kind_of(rows: Sequence[Row], settings: LoadSettings) -> str:
     return settings.split if settings.split in KINDS else "file"
 
 
+def is_drawn(rows: Sequence[Row], settings: LoadSettings) -> bool:
+    """Whether groups decide the split of any row: all are drawn, or what an official split lacks is."""
+    kind = kind_of(rows, settings)
+    carved = kind == "official" and any(
+        share > 0 and all(row.split != name for row in rows)
+        for name, share in zip(SPLITS, settings.fractions, strict=True)
+    )
+    return kind == "grouped" or carved
+
+
 def assign(rows: Sequence[Row], settings: LoadSettings, *, classes: Sequence[str]) -> list[str | None]:
     """The split of each row (train, val, test), or None where `n`, `cap` or the split leave it out.
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from heatproof.base import splits
+from heatproof.base.duplicates import Pairs
 from heatproof.base.records import Row, Samples, Source
 from heatproof.base.registry import hash_of
 from heatproof.base.settings import LoadSettings
@@ -17,7 +18,14 @@ if TYPE_CHECKING:
 
 
 def sample_table(
-    folder: Path, source: Source, rows: Sequence[Row], names: Sequence[str], kind: str, settings: LoadSettings
+    folder: Path,
+    source: Source,
+    rows: Sequence[Row],
+    names: Sequence[str],
+    kind: str,
+    settings: LoadSettings,
+    *,
+    near: Pairs | None = None,
 ) -> Samples:
     import pandas as pd
 
@@ -50,6 +58,7 @@ def sample_table(
         split_kind=kind,
         train_mean=mean,
         remarks=(*source.remarks, *_remarks(table, rows, names, facts)),
+        near=near,
     )
 
 

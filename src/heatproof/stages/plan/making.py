@@ -189,6 +189,8 @@ def _data(
     counts = counted(source, load, faults)
     if counts and config["eval"].get("split") in counts:
         warnings += check_counts(counts, config["eval"], policy, faults)
+    if load.near and source.identity is None and splits.is_drawn(source.rows, load):
+        warnings.append("images per split are counted before near-duplicates are kept together")
     annotation = next((row.annotation for row in source.rows if row.annotation), None)
     return counts, annotation, splits.kind_of(source.rows, load)
 

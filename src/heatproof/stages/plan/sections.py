@@ -25,6 +25,8 @@ RANGES: dict[str, Rule] = {
     "dataset.size": ("8 to 4096 pixels", lambda value: 8 <= value <= 4096),
     "dataset.channels": ("1 or 3", lambda value: value in (1, 3)),
     "dataset.cap": ("at least 1, or 'smallest'", lambda value: value == "smallest" or value >= 1),
+    "dataset.near_similarity": ("above 0.6, at most 1", lambda value: 0.6 < value <= 1),
+    "dataset.near_distance": ("0 to 24 bits", lambda value: 0 <= value <= 24),
     "dataset.fractions": (
         "not negative, and 1 in sum",
         lambda value: min(value) >= 0 and abs(sum(value) - 1) < 1e-6,
