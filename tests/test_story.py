@@ -2,12 +2,12 @@
 
 import numpy as np
 import pytest
-from toy import CPU
+from toy import CPU, training
 
 from heatproof.base.names import MethodName
 from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import bind, preset
-from heatproof.base.settings import EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
+from heatproof.base.settings import EvalSettings, ExplainSettings, LoadSettings, MeasureSettings
 from heatproof.base.stats import compare
 from heatproof.base.store import Store
 from heatproof.stages.explain import explain
@@ -22,7 +22,7 @@ LOAD = LoadSettings(42, "grouped", (0.6, 0.2, 0.2), None, None, 64, 1, None)
 def story(folder, seed, epochs=8):
     store = Store(folder)
     samples = load(bind("dataset", "phantom", {"root": None}), LOAD, store)
-    settings = TrainSettings("scratch", seed, epochs, 32, 1e-3, 0.0, "adam", True, 5, "val_loss", (), None, False)
+    settings = training(seed=seed, epochs=epochs, batch=32, lr=1e-3, patience=5, checkpoint=False)
     classifier = train(samples, bind("model", "small_cnn"), settings, CPU, store, progress=False)
     evaluation = EvalSettings("test", 32, False, None, 0, 1)
     predictions = predict(samples, classifier, evaluation, dataset_seed=42, compute=CPU, progress=False)

@@ -8,7 +8,13 @@ from torch import nn
 from torch.nn import functional as F
 
 from heatproof.base.errors import HeatproofError
-from heatproof.stages.train.loop import Task, balanced_weights, batches, fit
+from heatproof.stages.train.epoch import Task, balanced_weights
+from heatproof.stages.train.loop import fit
+from heatproof.stages.train.sampler import batches
+
+
+def run(task, settings, folder=None):
+    return fit(lambda _phase: task, settings, folder, progress=False)
 
 
 def linear_task(n=40, features=5, classes=3, val=10, seed=0, **changes):
@@ -19,7 +25,8 @@ def linear_task(n=40, features=5, classes=3, val=10, seed=0, **changes):
     nn.init.zeros_(module.weight)
     nn.init.zeros_(module.bias)
     settings = {
-        "module": module,
+        "parameters": tuple(module.parameters()),
+        "weights": module.state_dict(),
         "logits": lambda rows, _epoch: module(x[rows]),
         "learning": module.train,
         "labels": labels,
@@ -28,13 +35,13 @@ def linear_task(n=40, features=5, classes=3, val=10, seed=0, **changes):
         "val_rows": np.arange(n - val, n),
         "num_classes": classes,
     }
-    return Task(**{**settings, **changes}), x
+    return Task(**{**settings, **changes}), module, x
 
 
 def test_the_loop_equals_adam_written_out_by_hand():
-    task, x = linear_task()
+    task, net, x = linear_task()
     settings = toy.training(epochs=3, lr=0.05, batch=7)
-    fitted = fit(task, settings, None, progress=False)
+    fitted = run(task, settings)
 
     x, labels = x.double(), task.labels
     counts = torch.bincount(labels[:30], minlength=3).double()
@@ -43,7 +50,7 @@ def test_the_loop_equals_adam_written_out_by_hand():
     moments = [torch.zeros_like(value) for value in (w, w, b, b)]
     step, best = 0, (math.inf, None)
     for epoch in (1, 2, 3):
-        for rows in batches(task.train_rows, settings, epoch):
+        for rows in batches(task.train_rows, 7, 0, epoch):
             step += 1
             p = (x[rows] @ w.T + b).softmax(1)
             share = weight[labels[rows]] / weight[labels[rows]].sum()
@@ -56,24 +63,23 @@ def test_the_loop_equals_adam_written_out_by_hand():
         assert fitted.history[epoch - 1]["val_loss"] == pytest.approx(loss, abs=1e-5)
         if loss < best[0]:
             best = (loss, w.clone())
-    assert task.module.weight.double().allclose(best[1], atol=1e-5)
+    assert net.weight.double().allclose(best[1], atol=1e-5)
 
 
 def test_class_weights_are_n_over_k_times_n_c():
     labels = torch.tensor([0, 0, 0, 1, 2, 2])
-    task, _ = linear_task(labels=labels, train_rows=np.arange(6), val_rows=np.arange(0))
+    task, _, _ = linear_task(labels=labels, train_rows=np.arange(6), val_rows=np.arange(0))
     assert balanced_weights(task).allclose(torch.tensor([6 / 9, 6 / 3, 6 / 6]))
 
 
 def test_batches_hold_every_row_once_in_an_order_of_the_epoch():
     rows = np.arange(100, 117)
-    settings = toy.training(batch=4)
-    first = list(batches(rows, settings, 1))
+    first = list(batches(rows, 4, 0, 1))
     assert sorted(np.concatenate(first)) == list(rows)
     assert [len(some) for some in first] == [4, 4, 4, 5]  # no batch of one
-    assert [some.tolist() for some in batches(rows, settings, 1)] == [some.tolist() for some in first]
-    assert np.concatenate(list(batches(rows, settings, 2))).tolist() != np.concatenate(first).tolist()
-    assert [len(some) for some in batches(rows[:1], settings, 1)] == [1]
+    assert [some.tolist() for some in batches(rows, 4, 0, 1)] == [some.tolist() for some in first]
+    assert np.concatenate(list(batches(rows, 4, 0, 2))).tolist() != np.concatenate(first).tolist()
+    assert [len(some) for some in batches(rows[:1], 4, 0, 1)] == [1]
 
 
 class Scripted(nn.Module):
@@ -97,8 +103,9 @@ def scripted_task(script, n=10):
         right = torch.arange(len(rows)) < round(script[module.epoch - 1] * len(rows))
         return torch.stack([right.float(), 1 - right.float()], 1)
 
-    rows = np.arange(n)
-    return Task(module, logits, module.train, torch.zeros(n, dtype=torch.int64), rows.astype(str), rows, rows, 2)
+    rows, labels = np.arange(n), torch.zeros(n, dtype=torch.int64)
+    weights = module.state_dict()
+    return Task(logits, module.train, (module.weight,), weights, labels, rows.astype(str), rows, rows, 2), module
 
 
 @pytest.mark.parametrize(
@@ -106,74 +113,75 @@ def scripted_task(script, n=10):
     [(2, 4, 2), (3, 5, 2), (4, 6, 6), (0, 6, 6)],
 )
 def test_early_stopping_restores_the_best_epoch(patience, epochs, best):
-    task = scripted_task([0.3, 0.6, 0.6, 0.5, 0.5, 0.9])
-    settings = toy.training(epochs=6, patience=patience, monitor="val_accuracy", class_weights=False)
-    fitted = fit(task, settings, None, progress=False)
+    task, net = scripted_task([0.3, 0.6, 0.6, 0.5, 0.5, 0.9])
+    settings = toy.training(epochs=6, batch=16, patience=patience, monitor="val_accuracy", class_weights=False)
+    fitted = run(task, settings)
     assert len(fitted.history) == epochs
     assert fitted.best_epoch == best
-    assert task.module.epoch_seen.item() == best
+    assert net.epoch_seen.item() == best
     assert [entry["val_accuracy"] for entry in fitted.history] == [0.3, 0.6, 0.6, 0.5, 0.5, 0.9][:epochs]
 
 
 def test_macro_f1_equals_scikit_learn():
     from sklearn.metrics import f1_score
 
-    task, x = linear_task(val=25)
-    fitted = fit(task, toy.training(epochs=1, monitor="val_macro_f1"), None, progress=False)
-    predicted = task.module(x[task.val_rows]).argmax(1)
+    task, net, x = linear_task(val=25)
+    fitted = run(task, toy.training(epochs=1, monitor="val_macro_f1"))
+    predicted = net(x[task.val_rows]).argmax(1)
     wanted = f1_score(task.labels[task.val_rows], predicted, average="macro")
     assert fitted.history[0]["val_macro_f1"] == pytest.approx(wanted)
 
 
 def test_without_validation_images_the_last_epoch_is_kept():
-    task, _ = linear_task(val_rows=np.arange(0))
-    fitted = fit(task, toy.training(epochs=4, patience=1), None, progress=False)
+    task, _, _ = linear_task(val_rows=np.arange(0))
+    fitted = run(task, toy.training(epochs=4, patience=1))
     assert (fitted.best_epoch, len(fitted.history)) == (4, 4)
     assert math.isnan(fitted.history[0]["val_loss"])
 
 
 def test_a_loss_that_is_not_finite_names_the_images():
-    task, x = linear_task()
+    task, _, x = linear_task()
     x[4] = math.inf
     with pytest.raises(HeatproofError, match=r"loss of a batch in epoch 1 is not finite.*image4.*train.lr"):
-        fit(task, toy.training(), None, progress=False)
-    task, x = linear_task()
+        run(task, toy.training())
+    task, _, x = linear_task()
     x[35] = math.nan
     with pytest.raises(HeatproofError, match=r"validation loss of epoch 1 is not finite.*image30"):
-        fit(task, toy.training(), None, progress=False)
+        run(task, toy.training())
 
 
 def test_gradients_are_clipped():
     moved = {}
     for clip in (None, 1e-3):
-        task, _ = linear_task(val_rows=np.arange(0))
-        fit(task, toy.training(epochs=1, batch=64, optimizer="sgd", lr=1.0, clip_norm=clip), None, progress=False)
-        moved[clip] = math.hypot(task.module.weight.norm().item(), task.module.bias.norm().item())
+        task, net, _ = linear_task(val_rows=np.arange(0))
+        run(task, toy.training(epochs=1, batch=64, optimizer="sgd", lr=1.0, clip_norm=clip))
+        moved[clip] = math.hypot(net.weight.norm().item(), net.bias.norm().item())
     assert moved[1e-3] == pytest.approx(1e-3, rel=1e-3)
     assert moved[None] > 0.1
 
 
 @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
 def test_a_training_that_is_resumed_ends_with_the_same_bits(tmp_path, optimizer):
-    whole, _ = linear_task()
+    task, whole, _ = linear_task()
     settings = toy.training(epochs=6, optimizer=optimizer, weight_decay=0.01)
-    fit(whole, settings, None, progress=False)
-    part, _ = linear_task()
-    fit(part, toy.training(epochs=3, optimizer=optimizer, weight_decay=0.01), tmp_path, progress=False)
-    rest, _ = linear_task()
-    nn.init.ones_(rest.module.weight)
-    fitted = fit(rest, settings, tmp_path, progress=False)
-    assert rest.module.weight.equal(whole.module.weight)
+    run(task, settings)
+    task, part, _ = linear_task()
+    run(task, toy.training(epochs=3, optimizer=optimizer, weight_decay=0.01), tmp_path)
+    task, rest, _ = linear_task()
+    nn.init.ones_(rest.weight)
+    fitted = run(task, settings, tmp_path)
+    assert rest.weight.equal(whole.weight)
+    assert not part.weight.equal(whole.weight)
     assert [entry["epoch"] for entry in fitted.history] == [1, 2, 3, 4, 5, 6]
 
 
 def test_a_broken_checkpoint_is_moved_aside_and_training_begins_anew(tmp_path):
-    whole, _ = linear_task()
-    fit(whole, toy.training(), tmp_path, progress=False)
+    task, whole, _ = linear_task()
+    run(task, toy.training(), tmp_path)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:100])
-    again, _ = linear_task()
-    fitted = fit(again, toy.training(), tmp_path, progress=False)
-    assert again.module.weight.equal(whole.module.weight)
+    task, again, _ = linear_task()
+    fitted = run(task, toy.training(), tmp_path)
+    assert again.weight.equal(whole.weight)
     assert len(fitted.history) == 3
     assert (tmp_path / "checkpoint.broken").is_file()

@@ -88,12 +88,13 @@ class Samples:
 
         return np.flatnonzero((self.table["split"] == split).to_numpy())
 
-    def images(self, rows: np.ndarray) -> Float[torch.Tensor, "n c h w"]:
-        """Pixels of some rows as float32 in [0, 1]."""
+    def images(self, rows: np.ndarray, device: torch.device | None = None) -> Float[torch.Tensor, "n c h w"]:
+        """Pixels of some rows as float32 in [0, 1], on a device; they go there as bytes."""
         import numpy as np
         import torch
 
-        return torch.from_numpy(np.ascontiguousarray(self.pixels[rows])).permute(0, 3, 1, 2).float() / 255
+        pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[rows])).to(device)
+        return pixels.permute(0, 3, 1, 2).float() / 255
 
 
 @dataclass(frozen=True)

@@ -39,22 +39,66 @@ class LoadSettings:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A part of a training: at most so many epochs, at this learning rate, on these layers.
+
+    `unfreeze`: the last n layers of the backbone that are trained beside the head (a layer is a module with weights of
+    its own), or "all".
+    """
+
+    epochs: int
+    lr: float
+    unfreeze: int | str
+
+
+@dataclass(frozen=True)
 class TrainSettings:
-    """`train.*`: how a net is trained; `policy` = "scratch", "frozen", "finetune" or "none"."""
+    """`train.*`: how a net is trained.
+
+    `policy`: "scratch" (random weights), "finetune" (all weights, from pretrained ones), "frozen" (the head and the
+    last `unfreeze` layers of a pretrained net), "none". `phases`: what follows once the first phase (`epochs`, `lr`,
+    `unfreeze`) has ended, each from the best weights so far, with a new optimiser.
+
+    `schedule`: "constant", "plateau" (times `plateau_factor` after `plateau_patience` epochs without a better
+    `monitor`) or "cosine", both down to `min_lr`; over the first `warmup_epochs` of a phase the rate rises from 0.
+    `class_weights`: n / (K n_c) in the loss; `balanced_sampling`: every class equally often in an epoch; not both.
+    `patience`: epochs of a phase without a better `monitor` before it ends, 0 = never. `monitor`: val_loss,
+    val_accuracy, val_macro_precision, val_macro_recall, val_macro_f1, or val_recall, the mean recall of the
+    `monitor_classes`. `delete_cells`: in each training image 0 to so many cells of a grid of `delete_grid` x
+    `delete_grid` go black. `compile`: torch.compile, on CUDA.
+    """
 
     policy: str
     seed: int
     epochs: int
     batch: int
     lr: float
-    weight_decay: float
+    unfreeze: int | str
+    phases: tuple[Phase, ...]
     optimizer: str
+    weight_decay: float
+    schedule: str
+    warmup_epochs: int
+    plateau_factor: float
+    plateau_patience: int
+    min_lr: float
+    clip_norm: float | None
     class_weights: bool
+    balanced_sampling: bool
+    label_smoothing: float
     patience: int
     monitor: str
+    monitor_classes: tuple[str, ...]
     augment: tuple[str, ...]
-    clip_norm: float | None
+    delete_cells: int
+    delete_grid: int
+    compile: bool
     checkpoint: bool
+
+    def all_phases(self) -> tuple[Phase, ...]:
+        """The first phase and those that follow it."""
+        unfreeze = self.unfreeze if self.policy == "frozen" else "all"
+        return (Phase(self.epochs, self.lr, unfreeze), *self.phases)
 
 
 @dataclass(frozen=True)

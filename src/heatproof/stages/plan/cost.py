@@ -58,8 +58,18 @@ def seconds_of(
     """A rough guess of the time for this machine: right within a factor of three or so."""
     one = MS_AT_224.get(model, MS_AT_224["resnet50"]) / 1000 * (load.size / 224) ** 2
     one *= max(0.25, 2 / (os.cpu_count() or 2)) / (GPU_SPEEDUP if compute.device.startswith("cuda") else 1.0)
-    epochs = {"none": 0.0, "frozen": 1 / (1 + BACKWARD)}.get(train.policy, float(train.epochs))
-    return (1 + BACKWARD) * (trained * epochs + maps) * one + perturbed * one
+    return (trained * _passes_an_image(train) + (1 + BACKWARD) * maps + perturbed) * one
+
+
+def _passes_an_image(train: TrainSettings) -> float:
+    """How many forward passes a training image costs at most; a backward pass counts as `BACKWARD` of them."""
+    if train.policy == "none":
+        return 0.0
+    changed = bool(train.augment or train.delete_cells)
+    return sum(
+        phase.epochs * (1 + BACKWARD) if phase.unfreeze != 0 else phase.epochs if changed else 1.0
+        for phase in train.all_phases()
+    )
 
 
 def _requests(metric: Bound) -> set[tuple[str, str, float, int]]:

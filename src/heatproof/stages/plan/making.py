@@ -17,6 +17,7 @@ from heatproof.stages.plan.methods import families, methods_of
 from heatproof.stages.plan.metrics import metrics_of
 from heatproof.stages.plan.record import Plan, ReportSettings, Tracking
 from heatproof.stages.plan.sections import section, settings_of, unknown_keys, value_of
+from heatproof.stages.plan.training import check_monitored, check_weights, train_of
 
 ROOT_TYPES = {
     "name": "str",
@@ -52,7 +53,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     )
     dataset = _choice("dataset", config["dataset"], faults, other=LOAD_KEYS)
     model = _choice("model", config["model"], faults)
-    train = section(config["train"], "train", TrainSettings, faults)
+    train = train_of(config["train"], faults)
     target = root["target"] if isinstance(root["target"], str) else "predicted"  # another type is a fault already
     explain = section({**config["explain"], "target": target}, "explain", ExplainSettings, faults)
     evaluation = section(config["eval"], "eval", EvalSettings, faults)
@@ -61,12 +62,14 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     value_of(config["sweep"].get("fail_fast"), "bool", "sweep.fail_fast", faults)
     methods = methods_of(config, faults)
     counts, annotation, split = _data(config, dataset, load, train.policy if train else "none", faults, warnings)
+    if train and counts:
+        check_monitored(train, counts, faults)
     metrics = metrics_of(config, families(methods), annotation, faults, warnings)
     if evaluation and evaluation.shard >= evaluation.shards:
         faults.add("eval.shard", f"shards are counted from 0 to eval.shards - 1 = {evaluation.shards - 1}",
                    got=evaluation.shard)  # fmt: skip
     if model and train:
-        _check_weights(model, train, faults)
+        check_weights(model, train, faults)
         _check_gradients(model, methods, faults)
     if report and root["stage"] == "report":
         faults.add("stage", "merging earlier runs is not there yet", got="report", hint="stage=null runs everything.")
@@ -193,20 +196,6 @@ def _data(
         warnings.append("images per split are counted before near-duplicates are kept together")
     annotation = next((row.annotation for row in source.rows if row.annotation), None)
     return counts, annotation, splits.kind_of(source.rows, load)
-
-
-def _check_weights(model: Bound, train: TrainSettings, faults: Faults) -> None:
-    weights = model.settings.get("weights")
-    if weights is not None and weights != "imagenet" and not Path(weights).expanduser().is_file():
-        faults.add("model.weights", "no such file; a file, imagenet or null is expected", got=weights)
-    if weights is None and train.policy in ("none", "frozen"):
-        what = "explains a net as it is" if train.policy == "none" else "keeps the weights of the backbone"
-        hint = (
-            "Name them: model.weights=FILE or model.weights=imagenet."
-            if "weights" in model.choice.parameters
-            else f"{model.name} takes no weights: train=scratch."
-        )
-        faults.add("train", f"train={train.policy} {what}, and there are no weights", hint=hint)
 
 
 def _check_gradients(model: Bound, methods: Sequence[Any], faults: Faults) -> None:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from heatproof.base import rules, train_rules
 from heatproof.base.errors import Faults
 from heatproof.base.registry import Choice
+from heatproof.base.rules import AT_LEAST_1, BELOW_1, INSIDE_UNIT, NOT_NEGATIVE, POSITIVE, Rule
 from heatproof.base.typed import checked
 
 Settings = TypeVar("Settings")
-Rule = tuple[str, Callable[[Any], bool]]
-
-AT_LEAST_1: Rule = ("at least 1", lambda value: value >= 1)
-NOT_NEGATIVE: Rule = ("not negative", lambda value: value >= 0)
-POSITIVE: Rule = ("above 0", lambda value: value > 0)
-INSIDE_UNIT: Rule = ("between 0 and 1, both excluded", lambda value: 0 < value < 1)
 
 # Range of a key by its full name, or by its last part for the settings of choices.
 RANGES: dict[str, Rule] = {
@@ -31,12 +27,7 @@ RANGES: dict[str, Rule] = {
         "not negative, and 1 in sum",
         lambda value: min(value) >= 0 and abs(sum(value) - 1) < 1e-6,
     ),
-    "train.epochs": AT_LEAST_1,
-    "train.batch": AT_LEAST_1,
-    "train.lr": POSITIVE,
-    "train.weight_decay": NOT_NEGATIVE,
-    "train.patience": AT_LEAST_1,
-    "train.clip_norm": POSITIVE,
+    **{f"train.{key}": rule for key, rule in train_rules.RANGES.items()},
     "explain.batch": AT_LEAST_1,
     "eval.images": AT_LEAST_1,
     "eval.rerun_images": AT_LEAST_1,
@@ -47,7 +38,7 @@ RANGES: dict[str, Rule] = {
     "percentile": ("between 0 and 100, both excluded", lambda value: 0 < value < 100),
     "noises": AT_LEAST_1,
     "noise_std": NOT_NEGATIVE,
-    "dropout": ("0 or more and below 1", lambda value: 0 <= value < 1),
+    "dropout": BELOW_1,
     "width": AT_LEAST_1,
     "stages": AT_LEAST_1,
     "grid": AT_LEAST_1,
@@ -70,9 +61,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "protocol": ("sound", "study"),
     "sign": ("signed", "absolute"),
     "eval.split": ("train", "val", "test"),
-    "train.policy": ("scratch", "frozen", "finetune", "none"),
-    "train.optimizer": ("adam", "adamw", "sgd"),
-    "train.monitor": ("val_loss", "val_accuracy", "val_macro_f1"),
+    **{f"train.{key}": words for key, words in train_rules.WORDS.items()},
     "train.augment": ("flip", "shift", "rotate"),
     "fill": FILLS,
     "scale": ("p99", "minmax", "none"),
@@ -126,24 +115,5 @@ def value_of(value: Any, annotation: str, where: str, faults: Faults) -> Any:
     with faults.gathered():
         value = checked(value, annotation, where)
     if len(faults.texts) == before and value is not None:
-        in_range(value, where, faults)
+        rules.in_range(value, where, faults, ranges=RANGES, words=WORDS)
     return value
-
-
-def in_range(value: Any, where: str, faults: Faults) -> None:
-    """Note a value outside the range or the words of its key."""
-    last = where.rpartition(".")[2]
-    words = WORDS.get(where) or (WORDS.get(last) if "." in where else None)
-    if words is not None:
-        for one in value if isinstance(value, (list, tuple)) else [value]:
-            if isinstance(one, str) and one not in words:
-                faults.add(where, "no such option", got=one, choices=words)
-    rule = RANGES.get(where) or (RANGES.get(last) if "." in where else None)
-    if rule is not None:
-        text, holds = rule
-        try:
-            good = holds(value)
-        except TypeError:
-            good = False
-        if not good:
-            faults.add(where, f"must be {text}", got=value)

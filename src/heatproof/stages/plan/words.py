@@ -17,7 +17,11 @@ def plan_text(plan: Plan) -> str:
         f"split {plan.split}",
         *(f"            {line}" for line in _counts(plan)),
         f"model       {plan.model_name}, train={plan.train.policy}"
-        + ("" if plan.train.policy == "none" else f", up to {plan.train.epochs} epochs"),
+        + (
+            ""
+            if plan.train.policy == "none"
+            else f", up to {sum(phase.epochs for phase in plan.train.all_phases())} epochs"
+        ),
         f"explained   {_explained(plan)} images of {plan.eval.split}, target {plan.explain.target}",
         *_listed("methods", [str(method.name) for method in tested]),
         *_listed("controls", [*(str(method.name) for method in others), *_altered(plan.methods)]),

@@ -10,14 +10,6 @@ from typing import Any
 from heatproof.base.outbox import Outbox
 from heatproof.base.records import Classifier, Predictions, Report
 
-EPOCH_NAMES = {
-    "train_loss": "train/loss",
-    "train_accuracy": "train/accuracy",
-    "val_loss": "val/loss",
-    "val_accuracy": "val/accuracy",
-    "seconds": "train/seconds",
-    "lr": "train/lr",
-}
 FACTS = ("plan_hash", "data_hash", "split_kind", "protocol", "device", "n_images")
 ARTIFACTS = ("report.html", "config.yaml", "summary.json", "run.log", "tables", "figures")
 
@@ -52,11 +44,17 @@ def collect(
             outbox.metrics(dict(_estimate(f"test/{name}", figure, value="value")))
     if classifier is not None:
         for number, epoch in enumerate(classifier.history, 1):
-            values = {EPOCH_NAMES.get(k, f"train/{k}"): float(v) for k, v in epoch.items() if k != "epoch"}
+            values = {_epoch_name(k): float(v) for k, v in epoch.items() if k != "epoch"}
             outbox.metrics(values, step=int(epoch.get("epoch", number)))
     for name in ARTIFACTS:
         if (folder / name).exists():
             outbox.artifact(name, name if (folder / name).is_dir() else None)
+
+
+def _epoch_name(key: str) -> str:
+    """`val_loss` as val/loss, all else under train/."""
+    part, _, rest = key.partition("_")
+    return f"{part}/{rest}" if part in ("train", "val") and rest else f"train/{key}"
 
 
 def _scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:

@@ -1,6 +1,6 @@
 """One checkpoint per epoch: tensors and plain types in a single safetensors file, replaced as a whole.
 
-The record of the training (epoch, history, hyperparameters of the optimiser) is JSON in the file's header, so that
+The record of the training (history, phase, hyperparameters of the optimiser) is JSON in the file's header, so that
 tensors and record can never be of different epochs. No random state is kept: batches, augmentation and dropout are
 seeded by the epoch's number.
 """
@@ -8,23 +8,38 @@ seeded by the epoch's number.
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 NAME = "checkpoint.safetensors"
 
 
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint: the weights after an epoch, those of the best one, the optimiser's state, the record."""
+
+    weights: Mapping[str, Tensor]
+    best: dict[str, Tensor]
+    optimizer: dict[str, Any]
+    record: dict[str, Any]
+
+
 def write(
-    folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer, best: Mapping[str, Tensor], record: Any
+    folder: Path,
+    weights: Mapping[str, Tensor],
+    optimizer: torch.optim.Optimizer,
+    best: Mapping[str, Tensor],
+    record: Mapping[str, Any],
 ) -> None:
     """The state after an epoch in `folder`, in place of the one before; a kill leaves one of the two, whole."""
     packed = optimizer.state_dict()
-    tensors = {f"net.{name}": value for name, value in module.state_dict().items()}
+    tensors = {f"net.{name}": value for name, value in weights.items()}
     tensors |= {f"best.{name}": value for name, value in best.items()}
     for index, entries in packed["state"].items():
         tensors |= {f"optimizer.{index}.{k}": v for k, v in entries.items() if isinstance(v, Tensor)}
@@ -32,8 +47,8 @@ def write(
     save_state(folder / NAME, tensors, {"state": header})
 
 
-def read(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], Any] | None:
-    """(best weights, record) of the checkpoint in `folder`, its state put into module and optimiser; or None.
+def read(folder: Path) -> Saved | None:
+    """The checkpoint in `folder`, or None.
 
     A file that cannot be read is moved aside (`.broken`), and the training begins anew.
     """
@@ -47,13 +62,16 @@ def read(folder: Path, module: nn.Module, optimizer: torch.optim.Optimizer) -> t
     except (SafetensorError, OSError, KeyError, TypeError, ValueError):
         path.replace(path.with_suffix(".broken"))
         return None
-    module.load_state_dict(_part(tensors, "net."))
     state: dict[int, dict[str, Tensor]] = {}
     for name, value in _part(tensors, "optimizer.").items():
         index, _, key = name.partition(".")
         state.setdefault(int(index), {})[key] = value
-    optimizer.load_state_dict({"state": state, "param_groups": header["groups"]})
-    return _part(tensors, "best."), header["record"]
+    return Saved(
+        _part(tensors, "net."),
+        _part(tensors, "best."),
+        {"state": state, "param_groups": header["groups"]},
+        header["record"],
+    )
 
 
 def save_state(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str] | None = None) -> None:

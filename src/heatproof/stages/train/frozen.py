@@ -28,12 +28,6 @@ class Shelf(Protocol):
     ) -> Path: ...
 
 
-def freeze(net: nn.Module, head: nn.Module) -> None:
-    """Leave only the head's weights to be trained."""
-    net.eval().requires_grad_(False)
-    head.requires_grad_(True)
-
-
 def head_input(net: nn.Module, head: nn.Module, images: Float[Tensor, "n c h w"]) -> Tensor:
     """What the head sees of some images: features (n, d) or (n, d, h, w). Without autograd; no hook stays."""
     seen: list[Tensor] = []

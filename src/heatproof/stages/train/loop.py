@@ -1,187 +1,109 @@
-"""The training loop: seeded batches, weighted cross entropy, early stopping that restores the best weights."""
+"""The training loop: phases of seeded epochs, early stopping that restores the best weights, checkpoints."""
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 from tqdm import tqdm
 
-from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.fields import hash_keys, image_seed
-from heatproof.base.settings import TrainSettings
+from heatproof.base.settings import Phase, TrainSettings
 from heatproof.stages.train import checkpoint
+from heatproof.stages.train.epoch import Task, Work, balanced_weights, learn, validate
+from heatproof.stages.train.figures import MONITORS
+from heatproof.stages.train.memory import Parts
 
 SGD_MOMENTUM = 0.9
-OPTIMIZERS: dict[str, Callable[[list[nn.Parameter], TrainSettings], torch.optim.Optimizer]] = {
-    "adam": lambda weights, s: torch.optim.Adam(weights, lr=s.lr, weight_decay=s.weight_decay),
-    "adamw": lambda weights, s: torch.optim.AdamW(weights, lr=s.lr, weight_decay=s.weight_decay),
-    "sgd": lambda weights, s: torch.optim.SGD(weights, lr=s.lr, weight_decay=s.weight_decay, momentum=SGD_MOMENTUM),
+OPTIMIZERS: Mapping[str, Callable[..., torch.optim.Optimizer]] = {
+    "adam": torch.optim.Adam,
+    "adamw": torch.optim.AdamW,
+    "sgd": lambda weights, **given: torch.optim.SGD(weights, momentum=SGD_MOMENTUM, **given),
 }
-# What early stopping looks at, and the sign that makes larger better.
-MONITORS = {"val_loss": -1, "val_accuracy": 1, "val_macro_f1": 1}
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the loop learns: `module` holds the weights that change, `logits(rows, epoch)` runs the net on rows of the
-    sample table (epoch None: no augmentation), `learning(on)` sets the modes of the net.
-
-    `labels` int64 per row of the table, on the device; `images` the ids for messages.
-    """
-
-    module: nn.Module
-    logits: Callable[[np.ndarray, int | None], Float[Tensor, "n k"]]
-    learning: Callable[[bool], object]
-    labels: Tensor
-    images: np.ndarray
-    train_rows: np.ndarray
-    val_rows: np.ndarray
-    num_classes: int
 
 
 @dataclass
 class Fitted:
-    """How far a training is: one entry of `history` per epoch, the best epoch, its score and its weights."""
+    """How far a training is: one entry of `history` per epoch, the best epoch, its score and its weights; `phase`
+    counts from 0, `part` is how many images pass at once where a batch does not fit into memory."""
 
     history: list[dict[str, float]] = field(default_factory=list)
     best_epoch: int = 0
     best_score: float | None = None
+    phase: int = 0
+    part: int | None = None
     best: dict[str, Tensor] = field(default_factory=dict)
 
+    def of_phase(self) -> list[dict[str, float]]:
+        """The epochs of the phase at work."""
+        return [entry for entry in self.history if entry["phase"] == self.phase + 1]
 
-def fit(task: Task, settings: TrainSettings, folder: Path | None, *, progress: bool) -> Fitted:
-    """Train `task.module` in place; it ends with the weights of the best epoch.
 
+def fit(task_of: Callable[[Phase], Task], settings: TrainSettings, folder: Path | None, *, progress: bool) -> Fitted:
+    """Train phase after phase, in place; the net ends with the weights of the best epoch of all.
+
+    A phase ends after its epochs or when `monitor` has not improved for `patience` of them (0: never); the next one
+    starts from the best weights so far. Without validation images the last epoch is the best one.
     `folder`: where checkpoints are kept and looked for; a training that was killed goes on after its last whole epoch
-    and ends with the same bits on a CPU. Stops when `monitor` has not improved for `patience` epochs (0: never).
-    Without validation images the last epoch is the best one.
+    and ends with the same bits on a CPU.
     Raises: HeatproofError where the loss is not finite, with the images of the batch.
     """
-    weights = [weight for weight in task.module.parameters() if weight.requires_grad]
-    optimizer = OPTIMIZERS[settings.optimizer](weights, settings)
-    class_weights = balanced_weights(task) if settings.class_weights else None
-    done = _resumed(folder, task, optimizer)
-    steps = len(list(batches(task.train_rows, settings, 1)))
-    with tqdm(
-        total=settings.epochs * steps,
-        initial=len(done.history) * steps,
-        desc="train",
-        unit="batch",
-        disable=not progress,
-    ) as bar:
-        for epoch in range(len(done.history) + 1, settings.epochs + 1):
-            if len(task.val_rows) and 0 < settings.patience <= len(done.history) - done.best_epoch:
-                bar.total = bar.n
-                break
-            start = time.monotonic()
-            # Dropout draws from torch's own state: seeded by epoch, it needs no place in a checkpoint.
-            torch.manual_seed(image_seed(settings.seed, f"epoch {epoch}", "dropout"))
-            entry: dict[str, float] = {"epoch": epoch}
-            entry |= _epoch(task, settings, optimizer, class_weights, epoch, bar)
-            entry |= _validate(task, settings, class_weights, epoch)
-            entry |= {"seconds": time.monotonic() - start, "lr": optimizer.param_groups[0]["lr"]}
-            done.history.append(entry)
-            score = MONITORS[settings.monitor] * entry[settings.monitor] if len(task.val_rows) else float(epoch)
-            if done.best_score is None or score > done.best_score:
-                done.best_epoch, done.best_score = epoch, score
-                done.best = {name: value.detach().cpu().clone() for name, value in task.module.state_dict().items()}
-            if len(task.val_rows):
-                bar.set_postfix(epoch=epoch, loss=f"{entry['train_loss']:.3f}", accuracy=f"{entry['val_accuracy']:.3f}")
-            if folder is not None:
-                record = {k: v for k, v in asdict(done).items() if k != "best"}
-                checkpoint.write(folder, task.module, optimizer, done.best, record)
-    task.module.load_state_dict(done.best)
+    saved = checkpoint.read(folder) if folder is not None else None
+    done = Fitted(**saved.record, best=saved.best) if saved is not None else Fitted()
+    phases = settings.all_phases()
+    for number, phase in list(enumerate(phases))[done.phase :]:
+        done.phase = number
+        task = task_of(phase)
+        optimizer = OPTIMIZERS[settings.optimizer](task.parameters, lr=phase.lr, weight_decay=settings.weight_decay)
+        if saved is not None:
+            _put(saved.weights, task)
+            optimizer.load_state_dict(saved.optimizer)
+            saved = None
+        elif done.best:
+            _put(done.best, task)
+        class_weights = balanced_weights(task) if settings.class_weights else None
+        # One more than a batch: the last one takes in an image that would be left alone.
+        parts = Parts(done.part or settings.batch + 1)
+        _run(Work(task, settings, phase, optimizer, class_weights, parts), done, folder, progress)
+    _put(done.best, task)
     task.learning(False)
     return done
 
 
-def _resumed(folder: Path | None, task: Task, optimizer: torch.optim.Optimizer) -> Fitted:
-    found = checkpoint.read(folder, task.module, optimizer) if folder is not None else None
-    if found is None:
-        return Fitted()
-    best, record = found
-    return Fitted(**record, best=best)
+def _run(work: Work, done: Fitted, folder: Path | None, progress: bool) -> None:
+    """The epochs of a phase that are still to come."""
+    task, settings = work.task, work.settings
+    sign, validated = MONITORS[settings.monitor], len(task.val_rows) > 0
+    steps = -(-len(task.train_rows) // settings.batch)
+    begun = len(done.of_phase()) * steps
+    with tqdm(total=work.phase.epochs * steps, initial=begun, desc="train", unit="batch", disable=not progress) as bar:
+        while len(done.of_phase()) < work.phase.epochs:
+            scores = [sign * entry[settings.monitor] for entry in done.of_phase()] if validated else []
+            if scores and 0 < settings.patience <= len(scores) - 1 - int(np.argmax(scores)):
+                break
+            start, epoch = time.monotonic(), len(done.history) + 1
+            entry: dict[str, float] = {"epoch": epoch, "phase": done.phase + 1}
+            entry |= learn(work, epoch, scores, bar) | validate(work, epoch)
+            entry["seconds"] = time.monotonic() - start
+            done.history.append(entry)
+            _keep_best(done, task, sign * entry[settings.monitor] if validated else float(epoch))
+            if work.parts.size < settings.batch:
+                done.part = work.parts.size
+            if folder is not None:
+                record = {each.name: getattr(done, each.name) for each in fields(done) if each.name != "best"}
+                checkpoint.write(folder, task.weights, work.optimizer, done.best, record)
+            bar.set_postfix(epoch=epoch, loss=f"{entry['train_loss']:.3f}", accuracy=f"{entry['val_accuracy']:.3f}")
 
 
-def batches(rows: np.ndarray, settings: TrainSettings, epoch: int) -> Iterator[np.ndarray]:
-    """Rows in an order that depends on (seed, epoch) alone, cut into batches; no batch has a single image, which batch
-    norm could not take, unless there is but one."""
-    seeds = torch.tensor([image_seed(settings.seed, f"epoch {epoch}", "batches")])
-    order = torch.argsort(hash_keys(seeds, len(rows))[0], stable=True).numpy()
-    starts = list(range(0, len(rows), settings.batch))
-    if len(starts) > 1 and len(rows) - starts[-1] == 1:
-        starts.pop()
-    for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-        yield rows[order[start:stop]]
+def _keep_best(done: Fitted, task: Task, score: float) -> None:
+    if done.best_score is None or score > done.best_score:
+        done.best_epoch, done.best_score = len(done.history), score
+        done.best = {name: value.detach().cpu().clone() for name, value in task.weights.items()}
 
 
-def balanced_weights(task: Task) -> Float[Tensor, "k"]:
-    """n / (K n_c): what makes each class count alike in the loss."""
-    counts = torch.bincount(task.labels[task.train_rows], minlength=task.num_classes)
-    return len(task.train_rows) / (task.num_classes * counts.float())
-
-
-def _epoch(
-    task: Task,
-    settings: TrainSettings,
-    optimizer: torch.optim.Optimizer,
-    class_weights: Tensor | None,
-    epoch: int,
-    bar: "tqdm[None]",
-) -> dict[str, float]:
-    """One pass over the training images: train_loss and train_accuracy, means over the batches as they were met."""
-    task.learning(True)
-    total = mass = hits = 0.0
-    for rows in batches(task.train_rows, settings, epoch):
-        labels = task.labels[rows]
-        logits = task.logits(rows, epoch).float()
-        loss = F.cross_entropy(logits, labels, class_weights)
-        value = loss.item()
-        if not np.isfinite(value):
-            raise HeatproofError(_not_finite(f"loss of a batch in epoch {epoch}", value, task.images[rows]))
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        if settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(task.module.parameters(), settings.clip_norm)
-        optimizer.step()
-        weight = float(class_weights[labels].sum()) if class_weights is not None else float(len(rows))
-        total, mass = total + value * weight, mass + weight
-        hits += (logits.argmax(1) == labels).sum().item()
-        bar.update()
-    return {"train_loss": total / mass, "train_accuracy": hits / len(task.train_rows)}
-
-
-def _validate(task: Task, settings: TrainSettings, class_weights: Tensor | None, epoch: int) -> dict[str, float]:
-    """val_loss (weighted as in training), val_accuracy, val_macro_f1; NaN without validation images."""
-    if not len(task.val_rows):
-        return dict.fromkeys(MONITORS, float("nan"))
-    task.learning(False)
-    chunks = np.split(task.val_rows, range(settings.batch, len(task.val_rows), settings.batch))
-    with torch.inference_mode():
-        logits = torch.cat([task.logits(rows, None).float() for rows in chunks])
-        labels = task.labels[task.val_rows]
-        loss = F.cross_entropy(logits, labels, class_weights).item()
-    if not np.isfinite(loss):
-        raise HeatproofError(_not_finite(f"validation loss of epoch {epoch}", loss, task.images[task.val_rows]))
-    predicted = logits.argmax(1)
-    confusion = torch.bincount(labels * task.num_classes + predicted, minlength=task.num_classes**2)
-    confusion = confusion.view(task.num_classes, task.num_classes).double().cpu()
-    hits, present = confusion.diag(), confusion.sum(0) + confusion.sum(1)
-    f1 = (2 * hits / present)[present > 0].mean().item()
-    return {"val_loss": loss, "val_accuracy": (predicted == labels).double().mean().item(), "val_macro_f1": f1}
-
-
-def _not_finite(what: str, value: float, images: np.ndarray) -> str:
-    names = ", ".join(str(image) for image in images[:8]) + (", ..." if len(images) > 8 else "")
-    return fault(
-        "training",
-        f"the {what} is not finite",
-        got=value,
-        hint=f"Images: {names}. A smaller train.lr or train.clip_norm=1.0 often helps; look at the images, too.",
-    )
+def _put(weights: Mapping[str, Tensor], task: Task) -> None:
+    with torch.no_grad():
+        for name, value in weights.items():
+            task.weights[name].copy_(value)

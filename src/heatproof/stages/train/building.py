@@ -1,0 +1,128 @@
+"""Nets from their choice and the data at hand: built, tried on one image, made a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from heatproof.base.background import background_of
+from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.layers import explanation_layers, head_name
+from heatproof.base.nets import TwoLogits, normalisation, provenance_of
+from heatproof.base.records import Classifier, Samples
+from heatproof.base.registry import Bound, hash_of
+from heatproof.base.weights import file_hash, read_state, state_hash
+
+
+def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
+    """The net in evaluation mode on its device, giving two logits or more; tried on one image."""
+    channels = samples.pixels.shape[-1]
+    net: nn.Module = model(len(samples.classes) or _classes_of_weights(model, channels), channels)
+    net = net.to(device).eval()
+    example = samples.images(np.arange(1)).to(device)
+    try:
+        with torch.inference_mode():
+            logits = net(example)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        height, width = example.shape[-2:]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise HeatproofError(
+            fault(
+                f"model {title_of(model)}",
+                f"the net cannot take images of {height} x {width} px ({reason})",
+                hint="Try a larger dataset.size.",
+            )
+        ) from error
+    return TwoLogits(net).eval() if logits.reshape(1, -1).shape[1] == 1 else net
+
+
+def _classes_of_weights(model: Bound, channels: int) -> int:
+    """How many classes the given weights tell apart: for data sets that name none."""
+    weights = model.settings.get("weights")
+    if weights is None:
+        raise HeatproofError(weights_do_not_fit("none", model))
+    if weights == "imagenet":
+        return 1000
+    head = head_name(replace(model, settings={**model.settings, "weights": None})(2, channels))
+    state = read_state(weights)
+    if f"{head}.weight" not in state:
+        raise HeatproofError(
+            fault("model.weights", f"the file holds no head {head!r} of {title_of(model)}", got=weights)
+        )
+    return len(state[f"{head}.weight"])
+
+
+def as_given(samples: Samples, model: Bound, device: torch.device, remarks: list[str]) -> Classifier:
+    """The net with the weights that it was given, all of them."""
+    net = built(model, samples, device)
+    origin = provenance_of(net)
+    if origin.pretrained != "all":
+        missing = (
+            weights_do_not_fit("none", model)
+            if origin.pretrained == "none"
+            else fault("train=none", "the head is untrained", hint=f"{origin.remarks[0]}. Take train=frozen.")
+        )
+        raise HeatproofError(missing)
+    identity = hash_of({"model": model_identity(model), "weights": state_hash(net.state_dict())})
+    return classifier_of(net, samples, identity=identity, remarks=(*remarks, *origin.remarks))
+
+
+def classifier_of(net: nn.Module, samples: Samples, *, identity: str, **more: Any) -> Classifier:
+    """The trained net as a classifier of the samples' classes."""
+    channels = samples.pixels.shape[-1]
+    example = samples.images(np.arange(1)).to(next(net.parameters()).device)
+    mean, std = normalisation(net, channels)
+    with torch.inference_mode():
+        num_classes = net(example).shape[1]
+    return Classifier(
+        module=net.eval().requires_grad_(True),
+        classes=samples.classes or tuple(str(i) for i in range(num_classes)),
+        layers=explanation_layers(net, example),
+        identity=identity,
+        channels=channels,
+        train_mean=samples.train_mean,
+        norm_mean=mean,
+        norm_std=std,
+        background=background_of(samples),
+        **more,
+    )
+
+
+def model_identity(model: Bound) -> dict[str, Any]:
+    """The model's identity with the content of its file of weights in place of the path."""
+    identity = model.identity()
+    weights = model.settings.get("weights")
+    if weights is not None and Path(str(weights)).is_file():
+        identity["settings"] = {**identity["settings"], "weights": file_hash(weights)}
+    return identity
+
+
+def weights_do_not_fit(policy: str, model: Bound) -> str:
+    """What to say where a policy needs pretrained weights, or none, and the model's are otherwise."""
+    where = f"train={policy} model={title_of(model)}"
+    if policy == "scratch":
+        return fault(
+            where,
+            "training from scratch begins with random weights, and model.weights gives others",
+            got=model.settings["weights"],
+            hint="Take train=finetune or train=frozen, or model.weights=null.",
+        )
+    if "weights" not in model.settings:
+        return fault(where, "this net has no pretrained weights to begin with", hint="Take train=scratch.")
+    return fault(
+        where,
+        "pretrained weights are needed",
+        hint="Give model.weights=imagenet (fetched) or model.weights=PATH; train=scratch begins with random ones.",
+    )
+
+
+def title_of(model: Bound) -> str:
+    """The net's name in messages."""
+    settings: Mapping[str, Any] = model.settings
+    return str(settings.get("name") or model.name)
