@@ -77,9 +77,9 @@ def test_explainer_files_name_their_own_package() -> None:
 def test_a_train_file_holds_all_settings(name: str) -> None:
     keys = content("train", name)
     assert set(keys) == {field.name for field in dataclasses.fields(TrainSettings)}
-    assert keys["policy"] == name
+    assert keys["policy"] == {"phases": "frozen"}.get(name, name)
     for field in dataclasses.fields(TrainSettings):
-        if keys[field.name] != "${seed}":
+        if keys[field.name] != "${seed}" and field.name != "phases":
             checked(keys[field.name], str(field.type), field.name)
 
 
@@ -105,7 +105,7 @@ def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
     for option in registry.conf_names(group):
         value = f"[{option}]" if group in ("explainer", "metrics") else option
         more = [f"model.name={option}"] if option == "torchvision" else []
-        if option in ("none", "frozen") and group == "train":
+        if option != "scratch" and group == "train":
             more = ["model=resnet18", f"model.weights={weights}"]
         (job,) = compose.compose([f"{group}={value}", "dataset.num_images=60", *more])
         plan = make_plan(job.config, job.overrides)
@@ -113,7 +113,7 @@ def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
         assert option in {
             *names,
             plan.model_name,
-            plan.train.policy,
+            "phases" if plan.train.phases else plan.train.policy,
             job.config["views"]["name"],
             *job.config["metrics"],
         }

@@ -192,7 +192,7 @@ def test_the_hash_does_not_see_where_files_lie(tmp_path: Path) -> None:
         root = class_folders(tmp_path / place, "a", "b")
         weights = tmp_path / place / "w.pth"
         weights.write_bytes(b"12")
-        (job,) = compose.compose(["dataset=image_folder", f"dataset.root={root}", "model=resnet18", f"model.weights={weights}"])  # fmt: skip  # noqa: E501
+        (job,) = compose.compose(["dataset=image_folder", f"dataset.root={root}", "model=resnet18", "train=finetune", f"model.weights={weights}"])  # fmt: skip  # noqa: E501
         hashes.add(make_plan(job.config).hash)
     assert len(hashes) == 1
 

@@ -72,16 +72,6 @@ def test_class_weights_are_n_over_k_times_n_c():
     assert balanced_weights(task).allclose(torch.tensor([6 / 9, 6 / 3, 6 / 6]))
 
 
-def test_batches_hold_every_row_once_in_an_order_of_the_epoch():
-    rows = np.arange(100, 117)
-    first = list(batches(rows, 4, 0, 1))
-    assert sorted(np.concatenate(first)) == list(rows)
-    assert [len(some) for some in first] == [4, 4, 4, 5]  # no batch of one
-    assert [some.tolist() for some in batches(rows, 4, 0, 1)] == [some.tolist() for some in first]
-    assert np.concatenate(list(batches(rows, 4, 0, 2))).tolist() != np.concatenate(first).tolist()
-    assert [len(some) for some in batches(rows[:1], 4, 0, 1)] == [1]
-
-
 class Scripted(nn.Module):
     """Learns nothing; its validation accuracy follows a script."""
 
@@ -120,16 +110,6 @@ def test_early_stopping_restores_the_best_epoch(patience, epochs, best):
     assert fitted.best_epoch == best
     assert net.epoch_seen.item() == best
     assert [entry["val_accuracy"] for entry in fitted.history] == [0.3, 0.6, 0.6, 0.5, 0.5, 0.9][:epochs]
-
-
-def test_macro_f1_equals_scikit_learn():
-    from sklearn.metrics import f1_score
-
-    task, net, x = linear_task(val=25)
-    fitted = run(task, toy.training(epochs=1, monitor="val_macro_f1"))
-    predicted = net(x[task.val_rows]).argmax(1)
-    wanted = f1_score(task.labels[task.val_rows], predicted, average="macro")
-    assert fitted.history[0]["val_macro_f1"] == pytest.approx(wanted)
 
 
 def test_without_validation_images_the_last_epoch_is_kept():

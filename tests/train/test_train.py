@@ -84,7 +84,8 @@ def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path):
         "import sys, toy\nfrom heatproof.base.store import Store\nfrom heatproof.stages.train import train\n"
         f"train(toy.samples(40), toy.net(dropout=0.3), toy.training(**{settings}), toy.CPU, Store(sys.argv[1]))"
     )
-    environment = {**os.environ, "PYTHONPATH": str(Path(toy.__file__).parent)}
+    paths = [str(Path(toy.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     process = subprocess.Popen(
         [sys.executable, "-c", script, str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL
     )
@@ -241,7 +242,7 @@ def test_images_too_small_for_the_net_are_refused(store):
 def test_data_that_cannot_be_learned_from_are_refused(store):
     samples = toy.samples()
     samples.table.loc[(samples.table["label"] == 1) & (samples.table["split"] == "train"), "split"] = "val"
-    with pytest.raises(HeatproofError, match="no training images of c1"):
+    with pytest.raises(HeatproofError, match="no image of c1 in the split train"):
         run(store, samples)
     with pytest.raises(HeatproofError, match="no labels to train on"):
         run(store, toy.samples(labels=False))

@@ -23,6 +23,6 @@ def cells_deleted(
     seeds = torch.tensor([image_seed(seed, image, f"cells epoch {epoch}") for image in image_ids], device=images.device)
     number = (uniform(seeds, (1,)) * (most + 1)).long()
     # hash_keys of the same seeds start with the bits of `uniform`: drawn behind them.
-    rank = hash_keys(seeds, grid**2 + 1)[:, 1:].argsort(1, stable=True).argsort(1)
+    rank = hash_keys(seeds, grid**2 + 1)[:, 1:].argsort(dim=1).argsort(dim=1)
     kept = (rank >= number).view(len(images), 1, grid, grid).float()
     return images * F.interpolate(kept, size=images.shape[-2:], mode="nearest-exact")
