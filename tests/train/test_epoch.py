@@ -81,7 +81,7 @@ def test_a_batch_that_does_not_fit_passes_in_parts_with_the_same_result(smoothin
 
 def test_one_image_that_does_not_fit_is_a_fault():
     task, _, _ = linear_task()
-    with pytest.raises(HeatproofError, match="does not hold the net with a single image.*dataset.size"):
+    with pytest.raises(HeatproofError, match=r"does not hold the net with a single image.*dataset.size"):
         run(small_memory(task, 0, []), toy.training())
 
 
