@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from heatproof.base.colour import grey
+from heatproof.base.colour import brightened, contrasted, factors, grey, saturated
 from heatproof.base.fields import uniform
 from heatproof.base.registry import choice
 from heatproof.base.warps import Unwarp
@@ -32,18 +32,15 @@ def colour_jitter(
     In this order (torchvision draws the order, too); saturation changes nothing in grey images.
     """
     draws = uniform(seeds.to(images.device), (3,))
-    factors = [_factor(draw, span) for draw, span in zip(draws.T, (brightness, contrast, saturation), strict=True)]
-    images = _blend(images, torch.zeros_like(images), factors[0])
-    images = _contrast(images, factors[1])
-    if images.shape[1] == 3:
-        images = _blend(images, grey(images), factors[2])
-    return images, Unwarp()
+    images = brightened(images, factors(draws[:, 0], brightness))
+    images = contrasted(images, factors(draws[:, 1], contrast))
+    return saturated(images, factors(draws[:, 2], saturation)), Unwarp()
 
 
 @choice(family="photometric", source="torchvision.transforms.ColorJitter")
 def contrast_jitter(images: Images, seeds: Seeds, *, contrast: float) -> tuple[Images, Unwarp]:
     """Contrast times a factor uniform in [max(0, 1 - contrast), 1 + contrast], about the mean grey value."""
-    return _contrast(images, _factor(uniform(seeds.to(images.device), (1,))[:, 0], contrast)), Unwarp()
+    return contrasted(images, factors(uniform(seeds.to(images.device), (1,))[:, 0], contrast)), Unwarp()
 
 
 @choice(family="photometric", source="torchvision.transforms.functional.gaussian_blur")
@@ -64,17 +61,3 @@ def gaussian_blur(images: Images, seeds: Seeds, *, kernel: int) -> tuple[Images,
 def greyscale(images: Images, seeds: Seeds) -> tuple[Images, Unwarp]:
     """Every channel the image's luma; grey images as they are."""
     return (grey(images).expand_as(images).clone() if images.shape[1] == 3 else images), Unwarp()
-
-
-def _factor(draw: Float[Tensor, " b"], span: float) -> Float[Tensor, " b"]:
-    low, high = max(0.0, 1 - span), 1 + span
-    return low + (high - low) * draw
-
-
-def _contrast(images: Images, factor: Float[Tensor, " b"]) -> Images:
-    return _blend(images, grey(images).mean((1, 2, 3), keepdim=True), factor)
-
-
-def _blend(images: Images, other: Tensor, factor: Float[Tensor, " b"]) -> Images:
-    weight = factor[:, None, None, None]
-    return (weight * images + (1 - weight) * other).clamp(0, 1)

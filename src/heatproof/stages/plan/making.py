@@ -9,6 +9,7 @@ from typing import Any
 
 from heatproof.base import registry, splits
 from heatproof.base.errors import Faults
+from heatproof.base.recipes import recipe
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
 from heatproof.stages.plan.cost import passes_of, seconds_of
@@ -224,7 +225,7 @@ def _hash(
             "dataset": {**dataset.identity(), "settings": _placeless(dataset)},
             "load": dataclasses.asdict(load),
             "model": {**model.identity(), "settings": _placeless(model)},
-            "train": {k: v for k, v in dataclasses.asdict(train).items() if k != "checkpoint"},
+            "train": {**dataclasses.asdict(train), "augment": recipe(train.augment), "checkpoint": None},
             "methods": [[str(method.name), method.identity()] for method in methods],
             "metrics": [[choice.label, choice.metric.identity()] for choice in metrics],
             "explain": {"seed": explain.seed, "target": explain.target},

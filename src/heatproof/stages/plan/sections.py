@@ -62,7 +62,6 @@ WORDS: dict[str, tuple[str, ...]] = {
     "sign": ("signed", "absolute"),
     "eval.split": ("train", "val", "test"),
     **{f"train.{key}": words for key, words in train_rules.WORDS.items()},
-    "train.augment": ("flip", "shift", "rotate"),
     "fill": FILLS,
     "scale": ("p99", "minmax", "none"),
 }

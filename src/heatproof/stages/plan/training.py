@@ -8,6 +8,7 @@ from typing import Any
 
 from heatproof.base import train_rules
 from heatproof.base.errors import Faults
+from heatproof.base.recipes import recipe
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Phase, TrainSettings
 from heatproof.stages.plan.data import Counts
@@ -27,6 +28,9 @@ def train_of(config: Mapping[str, Any], faults: Faults) -> TrainSettings | None:
             train_rules.check_values(phase, f"train.phases.{number}", faults)
     held = {**config, "phases": tuple(phases)} if isinstance(given, (list, tuple)) and given else config
     settings = section(held, "train", TrainSettings, faults)
+    if settings is not None:
+        with faults.gathered():
+            recipe(settings.augment)
     if settings is None or len(faults.texts) > before:
         return None
     train_rules.check_together(settings, faults)

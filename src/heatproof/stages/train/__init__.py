@@ -13,12 +13,12 @@ from heatproof.base import device as devices
 from heatproof.base import train_rules
 from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.nets import provenance_of
+from heatproof.base.recipes import recipe
 from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.settings import Compute, TrainSettings
 from heatproof.base.weights import file_hash, read_state
 from heatproof.stages.train import checkpoint
-from heatproof.stages.train.augment import AUGMENTATIONS
 from heatproof.stages.train.building import as_given, built, classifier_of, model_identity, title_of, weights_do_not_fit
 from heatproof.stages.train.loop import fit
 from heatproof.stages.train.tasks import Tasks
@@ -26,7 +26,7 @@ from heatproof.stages.train.tasks import Tasks
 if TYPE_CHECKING:
     from heatproof.base.store import Store
 
-VERSION = 2
+VERSION = 3
 
 
 def train(
@@ -90,9 +90,8 @@ def check(settings: TrainSettings) -> None:
     """Nothing; raises a HeatproofError with all settings that lie out of range or do not fit each other."""
     faults = Faults()
     train_rules.check_values(settings, "train", faults)
-    for name in settings.augment:
-        if name not in AUGMENTATIONS:
-            faults.add("train.augment", "no such option", got=name, choices=AUGMENTATIONS)
+    with faults.gathered():
+        recipe(settings.augment)
     faults.raise_any()
     train_rules.check_together(settings, faults)
     faults.raise_any()
@@ -120,7 +119,7 @@ def _identity(
     samples: Samples, model: Bound, settings: TrainSettings, compute: Compute, device: torch.device
 ) -> dict[str, Any]:
     """What decides the trained weights; neither paths nor devices nor whether checkpoints are kept."""
-    options = asdict(settings)
+    options = {**asdict(settings), "augment": recipe(settings.augment)}  # the numbers, whatever they are called
     del options["checkpoint"]
     return {
         "data": samples.data_hash,

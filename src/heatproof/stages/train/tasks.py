@@ -10,11 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.base import device as devices
+from heatproof.base.augment import augmented
 from heatproof.base.layers import head_name
 from heatproof.base.records import Samples
 from heatproof.base.settings import Compute, Phase, TrainSettings
 from heatproof.stages.train import frozen
-from heatproof.stages.train.augment import augmented
 from heatproof.stages.train.deletion import cells_deleted
 from heatproof.stages.train.epoch import Task
 from heatproof.stages.train.freezing import changing, freeze, learning, trained_layers
