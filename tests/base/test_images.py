@@ -127,3 +127,68 @@ def test_which_names_are_images():
     assert images.is_image("a.b.tiff")
     assert not images.is_image("._a.jpg")
     assert not images.is_image("a.csv")
+
+
+@pytest.mark.parametrize(("ending", "format"), [("png", "JPEG"), ("jpg", "PNG"), ("tif", "BMP"), ("dcm", "PNG")])
+def test_an_ending_that_lies_is_told(tmp_path, ending, format):
+    Image.fromarray(GREY).save(tmp_path / f"a.{ending}", format=format)
+    with pytest.raises(HeatproofError, match=rf"a\.{ending}: holds {format}, and its ending says"):
+        images.decode(tmp_path / f"a.{ending}")
+
+
+def test_empty_files_folders_and_huge_sizes_are_told(tmp_path, monkeypatch):
+    (tmp_path / "a.png").touch()
+    with pytest.raises(HeatproofError, match=r"a\.png: an empty file"):
+        images.decode(tmp_path / "a.png")
+    (tmp_path / "b.png").mkdir()
+    with pytest.raises(HeatproofError, match=r"b\.png: cannot be read \(Is a directory\)"):
+        images.decode(tmp_path / "b.png")
+    data = bytearray(b"P5 60000 60000 255\n" + bytes(100))
+    (tmp_path / "c.pgm").write_bytes(data)
+    with pytest.raises(HeatproofError, match=r"c\.pgm: broken image"):
+        images.decode(tmp_path / "c.pgm")
+    Image.fromarray(GREY).save(tmp_path / "d.png")
+    monkeypatch.setattr("heatproof.base.dicom.MAX_PIXELS", 34)
+    with pytest.raises(HeatproofError, match=r"d\.png: broken image \(5 x 7 pixels, the limit is 34\)"):
+        images.decode(tmp_path / "d.png")
+
+
+def test_sixteen_bit_pgm_is_read(tmp_path):
+    values = np.array([[0, 65535, 32768]], ">u2")
+    (tmp_path / "a.pgm").write_bytes(b"P5 3 1 65535\n" + values.tobytes())
+    assert images.decode(tmp_path / "a.pgm").tolist() == [[0, 255, 128]]
+
+
+def test_fit_pads_and_crop_cuts_without_stretching():
+    board = np.zeros((40, 80), np.uint8)
+    board[10:30, 30:50] = 200  # a centred square of 20 x 20
+    padded = images.fit(board, 40, 1, "fit")[..., 0]
+    assert not padded[:10].any()
+    assert not padded[30:].any()
+    assert (padded[16:24, 16:24] == 200).all()
+    assert padded.astype(int).sum() == pytest.approx(200 * 100, rel=0.02)
+    cut = images.fit(board, 40, 1, "crop")[..., 0]
+    np.testing.assert_array_equal(cut, board[:, 20:60])
+    tall = images.fit(board.T, 20, 3, "fit")
+    assert tall.shape == (20, 20, 3)
+    assert not tall[:, :5].any()
+
+
+@pytest.mark.parametrize("resize", images.RESIZES)
+@pytest.mark.parametrize("shape", [(40, 80), (90, 60), (64, 64), (33, 71)])
+def test_masks_follow_their_image(resize, shape):
+    mask = np.zeros(shape, bool)
+    mask[shape[0] // 4 : shape[0] // 2, shape[1] // 3 : shape[1] // 2] = True
+    seen = images.fit(mask.astype(np.uint8) * 255, 32, 1, resize)[..., 0] > 127
+    for factor in (1, 2, 3):  # masks of other sizes than the image
+        fitted = images.fit_mask(np.kron(mask, np.ones((factor, factor))) > 0, 32, resize, shape=shape) > 0
+        assert (fitted & seen).sum() / (fitted | seen).sum() > 0.75
+        rows, columns = np.argwhere(fitted).mean(0) - np.argwhere(seen).mean(0)
+        assert max(abs(rows), abs(columns)) < 0.6
+    if resize == "fit":
+        assert not images.fit_mask(np.ones(shape), 32, "fit").all() or shape == (64, 64)
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(HeatproofError, match="no such policy, got 'squeeze'"):
+        images.fit(GREY, 8, 1, "squeeze")

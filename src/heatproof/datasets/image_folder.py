@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heatproof.base.annotations import read_masks
+from heatproof.base.dicom import EXTENSIONS as dicom_endings
+from heatproof.base.dicom import patient_group
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.folders import class_folders, list_images, no_images, root_folder, subfolders
 from heatproof.base.images import decode, is_image
@@ -48,7 +50,8 @@ def image_folder(
     its stem or match `mask_pattern`. `mask_pattern`: how mask files beside an image are called, `{stem}` being the
     image's name and `*` anything, or None for none; such files are no images. Several masks of an image are merged.
     `group_pattern`: regular expression searched in the file name without its ending; its first bracket, or else all it
-    matches, is the group (patient) that must not straddle splits.
+    matches, is the group (patient) that must not straddle splits. Without it, DICOM files are grouped by their
+    PatientID, of which only a hash is kept.
     """
     folder = root_folder("image_folder", root)
     group_of = _compiled(group_pattern)
@@ -80,7 +83,7 @@ def image_folder(
             stem = Path(name).stem
             image = (inside / name).as_posix()
             own = [str(entry.folder / mask) for mask in beside.get(stem, ())] + parallel.get(stem, [])
-            group = _group(group_of, stem)
+            group = _group(group_of, stem) if group_of else _patient(entry.folder / name)
             ungrouped += group_of is not None and group is None
             rows.append(
                 Row(
@@ -218,6 +221,10 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
         return re.compile(pattern)
     except re.error as error:
         raise HeatproofError(fault("dataset.group_pattern", f"no regular expression ({error})", got=pattern)) from error
+
+
+def _patient(file: Path) -> str | None:
+    return patient_group(file) if file.suffix.lower() in dicom_endings else None
 
 
 def _group(pattern: re.Pattern[str] | None, stem: str) -> str | None:
