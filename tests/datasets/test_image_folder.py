@@ -126,9 +126,9 @@ def test_refusals(tmp_path):
     with pytest.raises(HeatproofError, match=r"no such folder, got '.*dta'\. (Did you mean 'data'\? )?There are: data"):
         read(tmp_path / "dta")
     (tmp_path / "data" / "b").mkdir()
-    (tmp_path / "data" / "b" / "x.dcm").write_text("x")
+    (tmp_path / "data" / "b" / "x.txt").write_text("x")
     with pytest.raises(
-        HeatproofError, match=r"data/b: the class folder holds no images, got \['x\.dcm'\]\. Images end in"
+        HeatproofError, match=r"data/b: the class folder holds no images, got \['x\.txt'\]\. Images end in"
     ):
         read(tmp_path / "data")
     with pytest.raises(HeatproofError, match=r"no such class folder in .*, got 'c'"):

@@ -189,15 +189,6 @@ def _extent(place: Place) -> tuple[int, int]:
     return place[2] - place[0], place[3] - place[1]
 
 
-def _nearest(mask: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    from PIL import Image
-
-    if (mask.shape[1], mask.shape[0]) == size:
-        return mask
-    image = Image.fromarray(mask.astype(np.uint8) * 255)
-    return np.asarray(image.resize(size, Image.Resampling.NEAREST)) > 0
-
-
 def is_image(name: str) -> bool:
     """Whether a file name ends like an image's and is not hidden (`.x`, `._x`)."""
     return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
