@@ -113,9 +113,7 @@ def _bilinear(image, x, y) -> float:
 def test_rotate_equals_torchvision(monkeypatch):
     drawing(monkeypatch, 0.75)
     batch = images(31)
-    made = augmented(
-        batch, ["pneumonia", "shift:0", "shear:0", "zoom:0", "flip:0"], 0, 1, IDS
-    )
+    made = augmented(batch, ["pneumonia", "shift:0", "shear:0", "zoom:0", "flip:0"], 0, 1, IDS)
     turned = tv.rotate(batch, 10, interpolation=tv.InterpolationMode.BILINEAR)
     inner = (..., slice(8, 23), slice(8, 23))
     assert made[inner].allclose(turned[inner], atol=1e-4)
