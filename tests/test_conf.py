@@ -33,7 +33,7 @@ def test_a_choice_file_is_flat_and_holds_the_settings_of_its_function(kind: str,
     function = keys[registry.FUNCTION_KEY[kind]]
     choice = registry.find(kind, str(function))
     own = set(keys) - {registry.FUNCTION_KEY[kind]}
-    other = {"dataset": LOAD_KEYS, "explainer": ENTRY_KEYS}.get(kind, set())
+    other = {"dataset": LOAD_KEYS, "explainer": ENTRY_KEYS, "model": {"label"}}.get(kind, set())
     assert own - other == set(choice.parameters) - (other - own), "YAML keys = parameters"
     assert "defaults" not in keys
     assert "${" not in (CONF / kind / f"{name}.yaml").read_text()
@@ -55,7 +55,7 @@ def test_every_choice_has_a_file_of_its_name(kind: str) -> None:
 def test_facts_are_those_that_the_design_names(kind: str) -> None:
     known = {
         "dataset": {"annotation", "needs_root", "official", "study", "grouped", "source"},
-        "model": {"norm", "source", "gradient"},
+        "model": {"norm", "source", "gradient", "layers"},
         "explainer": {"needs", "control", "stochastic", "constant", "forwards", "given", "combines", "source"},
         "view": {"family", "source"},
         "fusion": {"kind", "source"},
@@ -104,7 +104,7 @@ def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
     weights.touch()
     for option in registry.conf_names(group):
         value = f"[{option}]" if group in ("explainer", "metrics") else option
-        more = [f"model.name={option}"] if option == "torchvision" else []
+        more = [f"model.name={option}"] if option in ("torchvision", "timm") else []
         if option != "scratch" and group == "train":
             more = ["model=resnet18", f"model.weights={weights}"]
         (job,) = compose.compose([f"{group}={value}", "dataset.num_images=60", *more])

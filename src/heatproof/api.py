@@ -19,7 +19,7 @@ from heatproof.base import compose, registry, values
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.methods import explain_batch
 from heatproof.base.names import MethodName
-from heatproof.base.nets import as_classifier
+from heatproof.base.nets import as_classifier, build_net
 from heatproof.base.records import Classifier, MapBatch, Maps, Method, MetricChoice, Report, Scores
 from heatproof.base.settings import MeasureSettings
 
@@ -80,8 +80,7 @@ def load_model(run_or_name: str | Path, weights: str | Path | None = None) -> nn
         if "weights" not in settings:
             raise HeatproofError(fault(f"model {name}", "takes no weights", got=str(weights)))
         settings["weights"] = str(weights)
-    module: nn.Module = registry.bind("model", builder.name, settings)(1000, 3)
-    return module.eval()
+    return build_net(registry.bind("model", builder.name, settings), 1000, 3, 224)
 
 
 def _trained(folder: Path) -> nn.Module:

@@ -208,9 +208,10 @@ def _layers_text(plan: Plan) -> str:
     import torch
 
     from heatproof.base.layers import explanation_layers
+    from heatproof.base.nets import build_net
 
     classes = next(iter(plan.counts.values()), {})
-    module = plan.model(max(2, len(classes)), plan.load.channels).eval()
+    module = build_net(plan.model, max(2, len(classes)), plan.load.channels, plan.load.size)
     names = explanation_layers(module, torch.zeros(2, plan.load.channels, plan.load.size, plan.load.size))
     head = f"layers of {plan.model_name}, shallow to deep; explainer.gradcam.layer=NAME, null = the last one:"
     return "\n".join([head, *(f"  {name}" for name in names)])

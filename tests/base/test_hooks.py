@@ -186,10 +186,44 @@ def test_tokens_are_laid_out_as_their_grid():
     assert grads.abs().max() > 0
 
 
-def test_gradient_that_never_reaches_the_layer_is_zero():
+def test_a_layer_of_which_the_class_token_alone_is_read_is_refused():
     net = Tokens().eval()
     # The last block of a vision transformer: its grid tokens are never read.
-    assert activations_and_gradients(net, IMAGES, TARGETS, "last")[1].abs().max() == 0
+    with pytest.raises(HeatproofError, match=r"reads its class token alone.*got 'last'\. Take block, the last layer"):
+        activations_and_gradients(net, IMAGES, TARGETS, "last")
+    with pytest.raises(HeatproofError, match="got 'last'"), shared_pass(net, IMAGES, TARGETS, ["block", "last"]):
+        pass
+    assert not any(part._forward_hooks for part in net.modules())
+
+
+class Layouts(nn.Module):
+    """A 2 x 3 grid of tokens behind `prefix` others, then the same values with channels last; the score reads all."""
+
+    def __init__(self, prefix: int) -> None:
+        super().__init__()
+        self.embed = nn.Conv2d(2, 5, 4, stride=4)
+        self.extra = nn.Parameter(torch.rand(1, prefix, 5))
+        self.tokens = nn.Identity()
+        self.last = nn.Identity()
+        self.head = nn.Linear(5, 3)
+
+    def forward(self, x):
+        cells = self.embed(x)
+        tokens = self.tokens(torch.cat([self.extra.expand(len(x), -1, -1), cells.flatten(2).transpose(1, 2)], 1))
+        grid = tokens[:, self.extra.shape[1] :].unflatten(1, cells.shape[-2:])
+        return self.head(self.last(grid).mean((1, 2)) ** 2 + tokens.mean(1))
+
+
+@pytest.mark.parametrize("prefix", [0, 1, 2, 3, 5])
+def test_any_prefix_and_any_grid_gives_the_maps_of_the_patches(prefix):
+    torch.manual_seed(0)
+    net, images = Layouts(prefix).eval(), torch.rand(2, 2, 8, 12)
+    cells, _ = activations_and_gradients(net, images, TARGETS[:2], "embed")
+    for layer in ("tokens", "last"):
+        acts, grads = activations_and_gradients(net, images, TARGETS[:2], layer)
+        assert acts.shape == (2, 5, 2, 3)
+        torch.testing.assert_close(acts, cells)
+        assert grads.abs().min() > 0
 
 
 @pytest.mark.parametrize(

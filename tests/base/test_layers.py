@@ -22,13 +22,13 @@ def torchvision_net(name):
         ("vgg16", "features.29", "classifier.6"),
         ("squeezenet1_0", "features.12", "classifier.1"),
         ("mobilenet_v2", "features.18", "classifier.1"),
-        ("densenet121", "features.norm5", "classifier"),
+        ("densenet121", "features.relu5", "classifier"),
         ("efficientnet_b0", "features.8", "classifier.1"),
         ("convnext_tiny", "features.7", "classifier.2"),
         ("googlenet", "inception5b", "fc"),
         ("inception_v3", "Mixed_7c", "fc"),
         ("shufflenet_v2_x0_5", "conv5", "fc"),
-        ("swin_t", "permute", "head"),
+        ("swin_t", "norm", "head"),
     ],
 )
 def test_the_automatic_layer_is_the_usual_one(name, layer, head):

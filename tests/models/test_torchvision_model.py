@@ -83,7 +83,7 @@ def test_auxiliary_classifiers_are_left_out_and_said(tmp_path):
     state = library.googlenet(num_classes=3, aux_logits=False, init_weights=False).state_dict()
     torch.save({**state, "aux1.fc1.weight": torch.zeros(2)}, tmp_path / "aux.pth")
     net = build(name="googlenet", weights=str(tmp_path / "aux.pth"))
-    assert provenance_of(net).remarks == ("aux.pth: the auxiliary part 'aux1' is left out",)
+    assert provenance_of(net).remarks == ("aux.pth: the part 'aux1' is left out",)
 
 
 def test_offline_the_error_says_what_to_do(monkeypatch):

@@ -17,6 +17,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.layers import explanation_layers, reads_prefix_alone
+from heatproof.base.places import Grid, Layout, grids_seen, layout_of
 from heatproof.base.records import Classifier
 
 ActivationsAndGradients = tuple[Tensor, Tensor]
@@ -60,9 +62,10 @@ def activations_and_gradients(
 ) -> tuple[Float[Tensor, "b k u v"], Float[Tensor, "b k u v"]]:
     """The layer's output on the images and the gradient of the target logits with respect to it.
 
-    Zeros where the score does not depend on the layer. Outputs of tokens (b, t, k) are laid out as their square grid, a
-    single class token left out. Raises HeatproofError for a name that the module has not, a layer that is not run, and
-    an output without a spatial grid.
+    Zeros where the score does not depend on the layer. Outputs of tokens (b, t, k) are laid out as their grid, prefix
+    tokens left out, and those with channels last as (b, k, u, v). Raises HeatproofError for a name that the module has
+    not, a layer that is not run, an output without places, and one of which the score reads prefix tokens alone (the
+    last block of a vision transformer with a class token): any map of it would be zero.
     """
     module = module_of(classifier)
     shared = _shared.get()
@@ -132,7 +135,7 @@ def _run(
         return hook
 
     handles: list[Any] = []
-    with torch.inference_mode(False), torch.enable_grad(), quiet(module):
+    with torch.inference_mode(False), torch.enable_grad(), quiet(module), grids_seen(module) as grids:
         try:
             handles += [parts[layer].register_forward_hook(record(layer)) for layer in layers]
             # Tensors made under inference mode cannot take part in a graph; a copy can.
@@ -144,10 +147,15 @@ def _run(
         if idle:
             raise HeatproofError(*(fault("layer", "is never run by the model", got=layer) for layer in idle))
         gradients = _gradients(logits, targets, [outputs[layer] for layer in layers])
-    return {
-        layer: (_grid(outputs[layer].detach(), layer), _grid(gradient, layer))
-        for layer, gradient in zip(layers, gradients, strict=True)
-    }
+    found, lost = {}, []
+    for layer, gradient in zip(layers, gradients, strict=True):
+        layout = _layout(outputs[layer], images, grids, layer)
+        if reads_prefix_alone(layout, gradient):
+            lost.append(layer)
+        found[layer] = (layout.cells(outputs[layer].detach()), layout.cells(gradient))
+    if lost:
+        raise HeatproofError(*(_unreached(module, images, layer) for layer in lost))
+    return found
 
 
 def _gradients(logits: Tensor, targets: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
@@ -158,16 +166,25 @@ def _gradients(logits: Tensor, targets: Tensor, outputs: Sequence[Tensor]) -> li
     return [torch.zeros_like(o) if g is None else g for o, g in zip(outputs, found, strict=True)]
 
 
-def _grid(output: Tensor, layer: str) -> Tensor:
-    if output.ndim == 4:
-        return output
-    if output.ndim == 3:
-        for extra in (0, 1):
-            side = round((output.shape[1] - extra) ** 0.5)
-            if side > 1 and side * side + extra == output.shape[1]:
-                return output[:, extra:].transpose(1, 2).unflatten(2, (side, side))
-    raise HeatproofError(
-        fault("layer", f"its output {tuple(output.shape)} has no spatial grid", got=layer, hint="Choose one below it.")
+def _layout(output: Tensor, images: Tensor, grids: set[Grid], layer: str) -> Layout:
+    layout = layout_of(output, images, grids)
+    if layout is None and output.ndim == 4:
+        layout = Layout("channels first", *output.shape[2:])
+    if layout is None:
+        raise HeatproofError(
+            fault(
+                "layer", f"its output {tuple(output.shape)} has no spatial grid", got=layer, hint="Choose one below it."
+            )
+        )
+    return layout
+
+
+def _unreached(module: nn.Module, images: Tensor, layer: str) -> str:
+    return fault(
+        "layer",
+        "the score reads its class token alone, so the gradient is zero at every place of the image",
+        got=layer,
+        hint=f"Take {explanation_layers(module, images)[-1]}, the last layer whose places reach the score.",
     )
 
 

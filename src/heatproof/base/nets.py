@@ -1,6 +1,7 @@
 """What the classifiers of this package have in common: normalisation inside, a head, two logits or more."""
 
 import copy
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -8,9 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import explanation_layers
 from heatproof.base.records import Classifier
-from heatproof.base.registry import hash_of
+from heatproof.base.registry import Bound, hash_of
 from heatproof.base.weights import state_hash
 
 
@@ -36,8 +38,10 @@ def normalise_inside(net: nn.Module, mean: Sequence[float], std: Sequence[float]
     """The same net, taking pixels in [0, 1] from now on.
 
     A wrapper would put a prefix before every layer's name (`net.layer4`); a hook on the net itself keeps the names that
-    people know. Not for nn.Sequential, which runs whatever is added to it: put a Normalise in front of it instead.
+    people know. A plain nn.Sequential, which runs whatever is added to it, becomes one with a Normalise in front.
     """
+    if type(net) is nn.Sequential:
+        return nn.Sequential(OrderedDict(normalise=Normalise(mean, std), **dict(net.named_children())))
     assert not isinstance(net, nn.Sequential)
     net.add_module("normalise", Normalise(mean, std))
     net.register_forward_pre_hook(_normalise_input)
@@ -60,8 +64,48 @@ class TwoLogits(nn.Module):
         self.net = net
 
     def forward(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 2"]:
-        half = self.net(images).reshape(-1, 1) / 2
-        return torch.cat([-half, half], 1)
+        return two_logits(self.net(images))
+
+
+def two_logits(logit: Float[Tensor, "n 1"] | Float[Tensor, " n"]) -> Float[Tensor, "n 2"]:
+    """(-z/2, +z/2): their softmax is (1 - sigmoid(z), sigmoid(z)), their cross entropy the binary one of z.
+
+    >>> two_logits(torch.tensor([[3.0]]))
+    tensor([[-1.5000,  1.5000]])
+    """
+    half = logit.reshape(-1, 1) / 2
+    return torch.cat([-half, half], 1)
+
+
+def two_logits_outside(net: nn.Module) -> nn.Module:
+    """The same net, which gave one logit, giving two from now on; its layers keep their names."""
+    net.register_forward_hook(_two_logits)
+    return net
+
+
+def _two_logits(_net: nn.Module, _inputs: tuple[Tensor, ...], logit: Tensor) -> Tensor:
+    return two_logits(logit)
+
+
+def num_outputs(num_classes: int, one_logit: bool) -> int:
+    """How many logits a net's last layer makes: one per class, or a single one for two classes."""
+    if one_logit and num_classes != 2:
+        raise HeatproofError(
+            fault(
+                "model.one_logit",
+                f"one sigmoid output tells two classes apart, and there are {num_classes}",
+                got=True,
+                hint="Take model.one_logit=false, or two classes by dataset.classes.",
+            )
+        )
+    return 1 if one_logit else num_classes
+
+
+def build_net(model: Bound, num_classes: int, channels: int, size: int) -> nn.Module:
+    """The net of a model choice for images of `size` px, in evaluation mode."""
+    more = {"size": size} if "size" in model.choice.supplied else {}
+    net: nn.Module = model(num_classes, channels, **more)
+    return net.eval()
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
 
     Raises: HeatproofError where the file is missing, broken, or holds anything but tensors by name.
     """
-    path = Path(path)
+    path = Path(path).expanduser()
     if not path.is_file():
         near = sorted(p.name for p in path.parent.glob("*") if p.suffix in (".pth", ".pt", ".safetensors"))
         where = f"no such file in {path.parent}" if path.parent.is_dir() else f"no such folder {path.parent}"
@@ -69,11 +69,12 @@ def load_state(net: nn.Module, state: Mapping[str, Tensor], head: str, *, option
     Raises: HeatproofError for anything else that is missing, superfluous or of another shape.
     """
     wanted = net.state_dict()
-    given = {name: value for name, value in state.items() if not name.startswith(optional or ("\0",))}
-    left_out = sorted({p for p in optional for name in state if name.startswith(p)})
-    in_head = [name for name in wanted if name.rpartition(".")[0] == head]
+    spare = {name for name in state if name not in wanted and name.startswith(optional or ("\0",))}
+    given = {name: value for name, value in state.items() if name not in spare}
+    left_out = sorted({p for p in optional for name in spare if name.startswith(p)})
+    in_head = [name for name in wanted if name.startswith(f"{head}.")]
     if any(name not in given or given[name].shape != wanted[name].shape for name in in_head):
-        given = {name: value for name, value in given.items() if name not in in_head}
+        given = {name: value for name, value in given.items() if not name.startswith(f"{head}.")}
         left_out.append(head)
     else:
         in_head = []

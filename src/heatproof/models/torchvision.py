@@ -1,56 +1,130 @@
 """Any classifier of torchvision by its name, with pixels in [0, 1] and a head for the classes at hand."""
 
+import copy
 import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+import torch
 import torchvision.models as library
 from torch import Tensor, nn
+from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import head_name
-from heatproof.base.nets import Provenance, normalise_inside, set_provenance
+from heatproof.base.nets import Provenance, normalise_inside, num_outputs, set_provenance, two_logits_outside
 from heatproof.base.registry import choice
 from heatproof.base.weights import load_state, read_state
+from heatproof.models.heads import DENSE, Dense, dense_head, on_trunk
 
 # Nets with classifiers on the side, which only training from scratch with their own loss uses.
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
-@choice(norm=True, source="torchvision")
-def torchvision(num_classes: int, channels: int, *, name: str | None, weights: str | None) -> nn.Module:
+@choice(norm=True, version=2, source="torchvision")
+def torchvision(
+    num_classes: int,
+    channels: int,
+    *,
+    size: int | None = None,
+    name: str | None,
+    weights: str | None,
+    head: Literal["linear", "gap_1024_512", "maxpool_flatten_64"],
+    one_logit: bool,
+    normalise: Literal["published", "none"],
+) -> nn.Module:
     """The net with a head for `num_classes`; images of one channel are repeated to three.
 
     `name`: as torchvision lists it. `weights`: None (random), "imagenet" (fetched by torchvision, then kept in its
     cache), or a file (.pth state dict, .safetensors). A file's head is kept where its size fits; anything else that
-    does not fit is refused. Normalisation is the one that the net's published weights were trained with.
+    does not fit is refused. `head`: "linear" is the net's own; the others are those of studies 2 and 3. `one_logit`:
+    one sigmoid output for two classes. `normalise`: "published" is what the net's weights were trained with, "none"
+    gives it pixels in [0, 1], as study 2 did. Vision transformers get positions for images of `size` px, those of
+    weights interpolated; every other net takes any size that its strides leave something of.
+
+    DenseNets get a module `features.relu5` for the ReLU that their forward pass applies to `features` unnamed, so that
+    the last layer holds what the head sees.
     """
     known = library.list_models(module=library)
     if name is None:
         raise HeatproofError(fault("model.name", "a net of torchvision must be named", choices=known))
     if name not in known:
         raise HeatproofError(fault("model.name", "torchvision has no such classifier", got=name, choices=known))
+    outputs = num_outputs(num_classes, one_logit)
+    published = library.get_model_weights(name).DEFAULT
     extra: dict[str, Any] = {}
     if name in AUXILIARY:
         # Their published weights expect another normalisation, which the net makes from the usual one itself.
         extra = {"aux_logits": False, "init_weights": weights is None, "transform_input": weights is not None}
-    net = library.get_model(name, weights=None, num_classes=num_classes, **extra)
-    published = library.get_model_weights(name).DEFAULT
+    if name.startswith("vit_"):
+        extra = {"image_size": _fitting(name, size or published.meta["min_size"][0])}
+    net = library.get_model(name, weights=None, num_classes=outputs, **extra)
+    if isinstance(net, library.DenseNet):
+        net.features.add_module("relu5", nn.ReLU())
+    own_head = head_name(net).partition(".")[0]
+    if head != "linear":
+        net = _with_head(net, name, DENSE[head], outputs)
+    provenance = Provenance()
     if weights is not None:
         state = _published_state(name, published) if weights == "imagenet" else read_state(weights)
-        head = head_name(net)
-        left_out = load_state(net, _current_names(state), head, optional=AUXILIARY.get(name, ()))
         origin = "ImageNet weights of torchvision" if weights == "imagenet" else Path(weights).name
-        remarks = tuple(
-            f"{origin}: the head {part!r} does not fit {num_classes} classes and starts from random weights"
-            if part == head
-            else f"{origin}: the auxiliary part {part.rstrip('.')!r} is left out"
-            for part in left_out
-        )
-        set_provenance(net, Provenance("backbone" if head in left_out else "all", remarks))
+        optional = (*AUXILIARY.get(name, ()), *([f"{own_head}."] if head != "linear" else []))
+        provenance = _loaded(net, _current_names(net, state), origin, optional, num_classes)
     preprocessing = published.transforms()
-    return normalise_inside(net, preprocessing.mean, preprocessing.std)
+    mean, std = ([0.0] * 3, [1.0] * 3) if normalise == "none" else (preprocessing.mean, preprocessing.std)
+    net = normalise_inside(net, mean, std)
+    set_provenance(net, provenance)
+    return two_logits_outside(net) if one_logit else net
+
+
+def _fitting(name: str, size: int) -> int:
+    patch = int(name.rpartition("_")[2])
+    if size % patch:
+        near = [size // patch * patch or patch, (size // patch + 1) * patch]
+        raise HeatproofError(
+            fault(
+                "dataset.size",
+                f"{name} cuts images into patches of {patch} px, so their side must be a multiple",
+                got=size,
+                hint=f"Near: {', '.join(map(str, sorted(set(near))))}.",
+            )
+        )
+    return size
+
+
+def _with_head(net: nn.Module, name: str, kind: Dense, outputs: int) -> nn.Module:
+    features, classifier = getattr(net, "features", None), getattr(net, "classifier", None)
+    has_norm = classifier is not None and any(isinstance(part, nn.LayerNorm) for part in classifier.modules())
+    if features is not None and classifier is not None and not has_norm:
+        with torch.no_grad():
+            # A copy without numbers tells the channels without running the net.
+            shape = copy.deepcopy(features).to("meta").eval()(torch.zeros(1, 3, 224, 224, device="meta")).shape
+        return on_trunk(OrderedDict(features=features), kind, shape[1], outputs)
+    for place in ("fc", "head"):
+        last = getattr(net, place, None)
+        if isinstance(last, nn.Linear) and hasattr(net, "avgpool"):
+            net.avgpool = kind.pool()
+            setattr(net, place, dense_head(kind, last.in_features, outputs))
+            return net
+    raise HeatproofError(
+        fault("model.head", f"{name} has no pooled feature maps that another head could be put on", choices=["linear"])
+    )
+
+
+def _loaded(
+    net: nn.Module, state: Mapping[str, Tensor], origin: str, optional: tuple[str, ...], num_classes: int
+) -> Provenance:
+    head = head_name(net)
+    left_out = load_state(net, state, head, optional=optional)
+    remarks = tuple(
+        f"{origin}: the head {part!r} does not fit {num_classes} classes and starts from random weights"
+        if part == head
+        else f"{origin}: the part {part.rstrip('.')!r} is left out"
+        for part in left_out
+    )
+    return Provenance("backbone" if head in left_out else "all", remarks)
 
 
 def _published_state(name: str, published: Any) -> Mapping[str, Tensor]:
@@ -68,6 +142,9 @@ def _published_state(name: str, published: Any) -> Mapping[str, Tensor]:
         ) from error
 
 
-def _current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    # DenseNet's published files still say `norm.1` for what the net calls `norm1`.
+def _current_names(net: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The state as the net of today wants it: DenseNet's published files still say `norm.1` for what is called `norm1`,
+    and a vision transformer's positions may be those of another image size."""
+    if isinstance(net, VisionTransformer) and "encoder.pos_embedding" in state:
+        return interpolate_embeddings(net.image_size, net.patch_size, OrderedDict(state))
     return {re.sub(r"(denselayer\d+\.(?:norm|relu|conv))\.(\d)\.", r"\1\2.", k): v for k, v in state.items()}

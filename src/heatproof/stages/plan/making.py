@@ -10,11 +10,12 @@ from typing import Any
 from heatproof.base import registry, splits
 from heatproof.base.errors import Faults
 from heatproof.base.recipes import recipe
+from heatproof.base.records import Method
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
 from heatproof.stages.plan.cost import passes_of, seconds_of
 from heatproof.stages.plan.data import Counts, check_counts, counted, source_of
-from heatproof.stages.plan.methods import families, methods_of
+from heatproof.stages.plan.methods import explainers, families, methods_of
 from heatproof.stages.plan.metrics import metrics_of
 from heatproof.stages.plan.record import Plan, ReportSettings, Tracking
 from heatproof.stages.plan.sections import section, settings_of, unknown_keys, value_of
@@ -71,7 +72,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
                    got=evaluation.shard)  # fmt: skip
     if model and train:
         check_weights(model, train, faults)
-        _check_gradients(model, methods, faults)
+        _check_fit(model, methods, faults)
     if report and root["stage"] == "report":
         faults.add("stage", "merging earlier runs is not there yet", got="report", hint="stage=null runs everything.")
     elif report and report.runs is not None:
@@ -83,7 +84,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     compute = Compute(root["device"], root["precision"], root["deterministic"])
     there = sum(counts[evaluation.split].values())
     images = len(range(evaluation.shard, min(there, evaluation.images or there), evaluation.shards))
-    model_name = str(model.settings.get("name") or model.name)
+    model_name = str(config["model"].get("label") or model.settings.get("name") or model.name)
     maps, perturbed = passes_of(methods, metrics, images, measure)
     trained = sum(counts["train"].values())
     return Plan(
@@ -163,7 +164,8 @@ def _choice(kind: str, config: Mapping[str, Any], faults: Faults, *, other: tupl
             faults.add(f"{kind}.{key}", "the key is missing", hint=f"Choose one: {kind}=OPTION.")
             return None
         choice = registry.find(kind, str(config[key]))
-        unknown_keys(choice, config, kind, faults, other=(key, "root", *other) if kind == "dataset" else (key,))
+        more = {"dataset": ("root", *other), "model": registry.MODEL_KEYS}.get(kind, ())
+        unknown_keys(choice, config, kind, faults, other=(key, *more))
         return registry.bind(kind, choice.name, settings_of(choice, config, kind, faults))
     return None
 
@@ -199,12 +201,18 @@ def _data(
     return counts, annotation, splits.kind_of(source.rows, load)
 
 
-def _check_gradients(model: Bound, methods: Sequence[Any], faults: Faults) -> None:
-    if model.facts.get("gradient", True):
-        return
-    needing = {method.explainer.name for method in methods if "gradient" in method.explainer.facts.get("needs", ())}
-    for name in sorted(needing):
-        faults.add("explainer", f"{name} needs gradients, and the model {model.name} has none")
+def _check_fit(model: Bound, methods: Sequence[Method], faults: Faults) -> None:
+    """Note explainers that need of a model what it has not: gradients, or a layer with a place in the image."""
+    for fact, need, lacking in (
+        ("gradient", "gradient", "needs gradients, and the model {} has none"),
+        ("layers", "layer", "looks at a layer's place in the image, and the model {} has no such layer"),
+    ):
+        if model.facts.get(fact, True):
+            continue
+        needing = {m.explainer.name for m in methods if m.explainer and need in m.explainer.facts.get("needs", ())}
+        fitting = [n for n in explainers() if need not in registry.find("explainer", n).facts.get("needs", ())]
+        for name in sorted(needing):
+            faults.add("explainer", f"{name} {lacking.format(model.name)}", choices=fitting, hint="Take one of them.")
 
 
 def _hash(

@@ -46,7 +46,7 @@ def methods_of(config: Mapping[str, Any], faults: Faults) -> tuple[Method, ...]:
                 for layer in _layers(entry, bound, where, faults):
                     tested += _variants(label, bound, layer, seen)
     if not tested and not chosen_controls and not faults.texts:
-        faults.add("explainer", "at least one explainer is needed", choices=_explainers())
+        faults.add("explainer", "at least one explainer is needed", choices=explainers())
     named = [str(method.name) for method in tested]
     for name in sorted({name for name in named if named.count(name) > 1}):
         faults.add("explainer", "two methods of one name", got=name)
@@ -62,7 +62,8 @@ def _explainer(label: str, entry: Mapping[str, Any], where: str, faults: Faults)
     return registry.bind("explainer", choice.name, settings)
 
 
-def _explainers() -> list[str]:
+def explainers() -> list[str]:
+    """Names of the explainers that look at a model."""
     return [name for name, choice in registry.choices("explainer").items() if not choice.facts.get("control")]
 
 

@@ -14,7 +14,7 @@ from torch import nn
 from heatproof.base.background import background_of
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import explanation_layers, head_name
-from heatproof.base.nets import TwoLogits, normalisation, provenance_of
+from heatproof.base.nets import TwoLogits, build_net, normalisation, provenance_of
 from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.weights import file_hash, read_state, state_hash
@@ -23,8 +23,8 @@ from heatproof.base.weights import file_hash, read_state, state_hash
 def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
     """The net in evaluation mode on its device, giving two logits or more; tried on one image."""
     channels = samples.pixels.shape[-1]
-    net: nn.Module = model(len(samples.classes) or _classes_of_weights(model, channels), channels)
-    net = net.to(device).eval()
+    size = samples.pixels.shape[1]
+    net = build_net(model, len(samples.classes) or _classes_of_weights(model, channels, size), channels, size).to(device)
     example = samples.images(np.arange(1)).to(device)
     try:
         with torch.inference_mode():
@@ -42,20 +42,21 @@ def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
     return TwoLogits(net).eval() if logits.reshape(1, -1).shape[1] == 1 else net
 
 
-def _classes_of_weights(model: Bound, channels: int) -> int:
+def _classes_of_weights(model: Bound, channels: int, size: int) -> int:
     """How many classes the given weights tell apart: for data sets that name none."""
     weights = model.settings.get("weights")
     if weights is None:
         raise HeatproofError(weights_do_not_fit("none", model))
     if weights == "imagenet":
         return 1000
-    head = head_name(replace(model, settings={**model.settings, "weights": None})(2, channels))
+    head = head_name(build_net(replace(model, settings={**model.settings, "weights": None}), 2, channels, size))
     state = read_state(weights)
-    if f"{head}.weight" not in state:
+    last = [name for name in state if name.startswith(f"{head}.") and name.endswith("weight")]
+    if not last:
         raise HeatproofError(
             fault("model.weights", f"the file holds no head {head!r} of {title_of(model)}", got=weights)
         )
-    return len(state[f"{head}.weight"])
+    return max(2, len(state[last[-1]]))  # one logit tells two classes apart
 
 
 def as_given(samples: Samples, model: Bound, device: torch.device, remarks: list[str]) -> Classifier:

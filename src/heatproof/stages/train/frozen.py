@@ -15,6 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from heatproof.base.nets import two_logits
 from heatproof.base.records import Samples
 
 VERSION = 1
@@ -43,7 +44,7 @@ def head_input(net: nn.Module, head: nn.Module, images: Float[Tensor, "n c h w"]
 def tail(net: nn.Module, head: nn.Module, images: Float[Tensor, "n c h w"]) -> Callable[[Tensor], Tensor] | None:
     """What the net does after its head, found by trying on some images; None where it is none of the known ways.
 
-    Known: nothing; flattening; for a head that is a convolution (SqueezeNet): ReLU and the mean over positions.
+    Known: nothing; two logits of one; flattening; for a head that is a convolution (SqueezeNet): ReLU and the mean over positions.
     """
     ways: list[Callable[[Tensor], Tensor]] = [
         lambda z: z,
@@ -53,7 +54,7 @@ def tail(net: nn.Module, head: nn.Module, images: Float[Tensor, "n c h w"]) -> C
     ]
     with torch.no_grad():
         wanted, made = net(images), head(head_input(net, head, images))
-        for way in ways if made.ndim == 4 else ways[:1]:
+        for way in ways if made.ndim == 4 else (ways[0], two_logits):
             logits = way(made)
             if logits.shape == wanted.shape and torch.allclose(logits, wanted, rtol=1e-5, atol=1e-6):
                 return way
