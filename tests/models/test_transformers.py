@@ -98,7 +98,9 @@ def test_activations_are_those_of_the_patches_in_reading_order():
 def test_positions_of_torchvision_s_weights_follow_the_size(tmp_path):
     large = build_net(bind("model", "torchvision", {"name": "vit_b_32"}), 3, 3, 96)
     torch.save(large.state_dict(), tmp_path / "weights.pth")
-    small = build_net(bind("model", "torchvision", {"name": "vit_b_32", "weights": str(tmp_path / "weights.pth")}), 3, 3, 64)
+    small = build_net(
+        bind("model", "torchvision", {"name": "vit_b_32", "weights": str(tmp_path / "weights.pth")}), 3, 3, 64
+    )
     assert small.encoder.pos_embedding.shape[1] == 1 + 2 * 2
     assert small.encoder.pos_embedding[:, 0].equal(large.encoder.pos_embedding[:, 0])
     with pytest.raises(HeatproofError, match=r"vit_b_32 cuts images into patches of 32 px.*got 70. Near: 64, 96"):

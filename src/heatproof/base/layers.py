@@ -151,9 +151,8 @@ def _inside(name: str, container: str) -> bool:
 def _ladder(names: list[str], parts: Mapping[str, nn.Module], seen: Mapping[str, _Found]) -> list[str]:
     """The outermost blocks of a net, shallow to deep, and its last layer."""
     carriers = [name for name in names if _has_weights(parts[name])]
-    frontier, opened = _outermost(names), True
-    while opened:
-        opened = [name for name in frontier if _is_stack(name, names, carriers, parts, seen)]
+    frontier = _outermost(names)
+    while opened := [name for name in frontier if _is_stack(name, carriers, parts, seen)]:
         names = [name for name in names if name not in opened]
         frontier = _outermost(names)
     blocks = [name for name in frontier if seen[name].layout.kind == "tokens" and list(parts[name].children())]
@@ -170,13 +169,7 @@ def _outermost(names: list[str]) -> list[str]:
     return [name for name in names if not any(_inside(name, other) for other in names)]
 
 
-def _is_stack(
-    name: str,
-    names: list[str],
-    carriers: list[str],
-    parts: Mapping[str, nn.Module],
-    seen: Mapping[str, _Found],
-) -> bool:
+def _is_stack(name: str, carriers: list[str], parts: Mapping[str, nn.Module], seen: Mapping[str, _Found]) -> bool:
     """Whether a container is a whole stack of blocks rather than one of them.
 
     It holds all layers with weights, or all but the stem in several parts; or it runs through several grids, or through
@@ -224,9 +217,13 @@ def _seen(module: nn.Module, example: Tensor) -> dict[str, _Found]:
         return hook
 
     names = [name for name, _ in module.named_modules() if name]
-    with torch.no_grad(), grids_seen(module) as grids, _given(module, head_name(module)) as given:
-        with _hooked(module, {name: record(name, grids, given) for name in names}):
-            module(images)
+    with (
+        torch.no_grad(),
+        grids_seen(module) as grids,
+        _given(module, head_name(module)) as given,
+        _hooked(module, {name: record(name, grids, given) for name in names}),
+    ):
+        module(images)
     return found
 
 

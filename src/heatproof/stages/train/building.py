@@ -24,7 +24,9 @@ def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
     """The net in evaluation mode on its device, giving two logits or more; tried on one image."""
     channels = samples.pixels.shape[-1]
     size = samples.pixels.shape[1]
-    net = build_net(model, len(samples.classes) or _classes_of_weights(model, channels, size), channels, size).to(device)
+    net = build_net(model, len(samples.classes) or _classes_of_weights(model, channels, size), channels, size).to(
+        device
+    )
     example = samples.images(np.arange(1)).to(device)
     try:
         with torch.inference_mode():

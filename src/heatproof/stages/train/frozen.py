@@ -44,7 +44,8 @@ def head_input(net: nn.Module, head: nn.Module, images: Float[Tensor, "n c h w"]
 def tail(net: nn.Module, head: nn.Module, images: Float[Tensor, "n c h w"]) -> Callable[[Tensor], Tensor] | None:
     """What the net does after its head, found by trying on some images; None where it is none of the known ways.
 
-    Known: nothing; two logits of one; flattening; for a head that is a convolution (SqueezeNet): ReLU and the mean over positions.
+    Known: nothing; two logits of one; flattening; for a head that is a convolution (SqueezeNet): ReLU and the mean over
+    positions.
     """
     ways: list[Callable[[Tensor], Tensor]] = [
         lambda z: z,
