@@ -294,3 +294,16 @@ def test_folders_of_images(tmp_path: Path) -> None:
     (job,) = compose.compose(["dataset=image_folder"])
     with pytest.raises(HeatproofError, match=r"dataset\.root: image_folder reads files"):
         make_plan(job.config)
+
+
+def test_a_net_without_layers_gets_an_explainer_that_fits_or_the_chosen_one_is_refused():
+    def plan_of(*overrides):
+        (job,) = compose.compose(["model=mlp", "dataset.num_images=60", *overrides])
+        return make_plan(job.config, job.overrides)
+
+    plan = plan_of()
+    assert {method.name.label for method in plan.methods if method.control_of is None} == {"occlusion"}
+    assert "mlp has no layer that gradcam could look at" in plan.warnings[0]
+    assert make_plan(plan.config).hash == plan.hash
+    with pytest.raises(HeatproofError, match=r"gradcam looks at a layer's place in the image, and the model mlp has no"):
+        plan_of("explainer=[gradcam,occlusion]")

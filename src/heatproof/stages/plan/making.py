@@ -37,6 +37,8 @@ ROOT_TYPES = {
 SECTIONS = (
     "dataset", "model", "train", "explainer", "views", "metrics", "explain", "eval", "tracking", "report", "sweep",
 )  # fmt: skip
+# The default explainer of a net without spatial layers: what study 2 explains its nets by.
+WITHOUT_LAYERS = "occlusion"
 # Keys whose work is still to come; a value in one of them is refused rather than ignored.
 NOT_YET = ("image", "arm", "scale")
 ROOT_KEYS = (*ROOT_TYPES, *NOT_YET, *SECTIONS)
@@ -55,6 +57,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     )
     dataset = _choice("dataset", config["dataset"], faults, other=LOAD_KEYS)
     model = _choice("model", config["model"], faults)
+    config = _fitting_default(config, model, overrides, warnings)
     train = train_of(config["train"], faults)
     target = root["target"] if isinstance(root["target"], str) else "predicted"  # another type is a fault already
     explain = section({**config["explain"], "target": target}, "explain", ExplainSettings, faults)
@@ -199,6 +202,21 @@ def _data(
         warnings.append("images per split are counted before near-duplicates are kept together")
     annotation = next((row.annotation for row in source.rows if row.annotation), None)
     return counts, annotation, splits.kind_of(source.rows, load)
+
+
+def _fitting_default(
+    config: dict[str, Any], model: Bound | None, overrides: Sequence[str], warnings: list[str]
+) -> dict[str, Any]:
+    """The config with another explainer than the default one where that one does not fit the model; a chosen one stays,
+    and is refused."""
+    default = {"gradcam": registry.conf_file("explainer", "gradcam")}
+    chosen = any(text.lstrip("+~").startswith(("explainer", "study")) for text in overrides)
+    if model is None or model.facts.get("layers", True) or chosen or config["explainer"] != default:
+        return config
+    warnings.append(
+        f"{model.name} has no layer that gradcam could look at: {WITHOUT_LAYERS} is the default explainer of such nets."
+    )
+    return {**config, "explainer": {WITHOUT_LAYERS: dict(registry.conf_file("explainer", WITHOUT_LAYERS) or {})}}
 
 
 def _check_fit(model: Bound, methods: Sequence[Method], faults: Faults) -> None:
