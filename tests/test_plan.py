@@ -305,5 +305,7 @@ def test_a_net_without_layers_gets_an_explainer_that_fits_or_the_chosen_one_is_r
     assert {method.name.label for method in plan.methods if method.control_of is None} == {"occlusion"}
     assert "mlp has no layer that gradcam could look at" in plan.warnings[0]
     assert make_plan(plan.config).hash == plan.hash
-    with pytest.raises(HeatproofError, match=r"gradcam looks at a layer's place in the image, and the model mlp has no"):
+    with pytest.raises(
+        HeatproofError, match=r"gradcam looks at a layer's place in the image, and the model mlp has no"
+    ):
         plan_of("explainer=[gradcam,occlusion]")
