@@ -128,9 +128,7 @@ def test_every_data_set_composes_and_plans(option: str, tmp_path: Path) -> None:
     assert plan.dataset_name == option
     assert sum(plan.counts["test"].values())
     assert plan.train.policy == "none" or all(sum(row.values()) for row in plan.counts.values())
-    assert plan.config["dataset"]["root"] == (
-        str(root) if registry.find("dataset", option).facts["needs_root"] else None
-    )
+    assert plan.config["dataset"]["root"] == (None if option == "phantom" else str(root))
 
 
 @pytest.mark.parametrize("name", ["robustcam6", "robustcam8", "robustcam10"])

@@ -36,10 +36,13 @@ def test_links_are_followed_once(tmp_path):
     (root / "folder").symlink_to(tmp_path / "elsewhere")
     (root / "circle").symlink_to(root)
     (root / "gone.png").symlink_to(tmp_path / "nothing")
+    (root / "round.png").symlink_to(root / "round.png")
     found = read(root)
-    assert [row.image for row in found.rows] == ["folder/x.png", "gone.png", "link.png", "own.png"]
+    assert [row.image for row in found.rows] == ["folder/x.png", "gone.png", "link.png", "own.png", "round.png"]
     with pytest.raises(HeatproofError, match=r"gone\.png: no such file"):
         found.read(found.rows[1])
+    with pytest.raises(HeatproofError, match=r"round\.png: .*symbolic links"):
+        found.read(found.rows[4])
 
 
 def test_a_folder_without_images_is_refused(tmp_path):

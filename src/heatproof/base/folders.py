@@ -7,6 +7,16 @@ from pathlib import Path
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.images import EXTENSIONS, is_image
 
+# What folders and tables call a split.
+SPLIT_NAMES = {
+    "train": "train",
+    "training": "train",
+    "val": "val",
+    "valid": "val",
+    "validation": "val",
+    "test": "test",
+    "testing": "test",
+}
 SHOWN_NAMES = 20  # in a remark or an error; how many more there are is said
 
 
@@ -56,6 +66,14 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
     if inner:
         remarks.append(f"{folder}: {inner} folder(s) inside it left out; images lie directly in the class folder")
     return tuple(sorted(images)), tuple(remarks)
+
+
+def inner_folder(root: Path, inside: str, setting: str) -> Path:
+    """The folder that a setting names, absolute or inside `root`, or a HeatproofError."""
+    folder = root / Path(inside).expanduser()
+    if not folder.is_dir():
+        raise HeatproofError(fault(setting, "no such folder", got=str(folder), choices=subfolders(root)))
+    return folder
 
 
 def images_below(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:

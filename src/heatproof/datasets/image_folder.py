@@ -10,21 +10,18 @@ from heatproof.base.annotations import read_masks
 from heatproof.base.dicom import EXTENSIONS as dicom_endings
 from heatproof.base.dicom import patient_group
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.folders import class_folders, list_images, no_images, root_folder, subfolders
+from heatproof.base.folders import (
+    SPLIT_NAMES,
+    class_folders,
+    inner_folder,
+    list_images,
+    no_images,
+    root_folder,
+    subfolders,
+)
 from heatproof.base.images import decode, is_image
 from heatproof.base.records import Row, Source
 from heatproof.base.registry import choice
-
-# Folder names that mean an official split.
-SPLIT_FOLDERS = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "test": "test",
-    "testing": "test",
-}
 
 
 @choice(
@@ -56,7 +53,7 @@ def image_folder(
     folder = root_folder("image_folder", root)
     group_of = _compiled(group_pattern)
     naming = _mask_naming(mask_pattern)
-    mask_root = _mask_root(folder, masks)
+    mask_root = None if masks is None else inner_folder(folder, masks, "dataset.masks")
     tops = [name for name in subfolders(folder) if mask_root is None or (folder / name) != mask_root]
     found = _class_folders(folder, tops, classes)
     names = tuple(classes or dict.fromkeys(sorted(entry.name for entry in found)))
@@ -126,7 +123,7 @@ class _ClassFolder:
 
 
 def _class_folders(root: Path, tops: Sequence[str], classes: Sequence[str] | None) -> list[_ClassFolder]:
-    splits = {name: SPLIT_FOLDERS[name.lower()] for name in tops if name.lower() in SPLIT_FOLDERS}
+    splits = {name: SPLIT_NAMES[name.lower()] for name in tops if name.lower() in SPLIT_NAMES}
     if not splits:
         if not tops:
             raise HeatproofError(
@@ -190,15 +187,6 @@ def _parallel(folder: Path, naming: re.Pattern[str] | None) -> dict[str, list[st
             match = naming.fullmatch(name) if naming else None
             found[match["stem"] if match else Path(name).stem].append(str(folder / name))
     return found
-
-
-def _mask_root(root: Path, masks: str | None) -> Path | None:
-    if masks is None:
-        return None
-    folder = root / Path(masks).expanduser()
-    if not folder.is_dir():
-        raise HeatproofError(fault("dataset.masks", "no such folder", got=str(folder), choices=subfolders(root)))
-    return folder
 
 
 def _mask_naming(pattern: str | None) -> re.Pattern[str] | None:
