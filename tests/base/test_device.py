@@ -70,15 +70,17 @@ def test_repeatable_leaves_no_trace_also_after_an_error():
     assert torch.rand(3).equal(wanted)
 
 
-def test_seed_everything_repeats_all_generators():
-    import random
+def test_what_has_no_deterministic_algorithm_is_refused_with_its_name():
+    def unable():
+        raise RuntimeError("cumsum_cuda_kernel does not have a deterministic implementation, but you set ...\nmore")
 
-    import numpy as np
-
-    def draw():
-        device.seed_everything(3, deterministic=False)
-        return random.random(), np.random.rand(), torch.rand(1).item()
-
-    with torch.random.fork_rng():
-        assert draw() == draw()
+    with (
+        pytest.raises(
+            HeatproofError, match=r"deterministic: not possible on cpu: cumsum_cuda_kernel.*deterministic=false"
+        ),
+        device.repeatable(0, True, torch.device("cpu")),
+    ):
+        unable()
+    with pytest.raises(RuntimeError, match="cumsum"), device.repeatable(0, False, torch.device("cpu")):
+        unable()
     assert not torch.are_deterministic_algorithms_enabled()

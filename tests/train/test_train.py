@@ -1,22 +1,18 @@
-import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 import toy
-from safetensors import safe_open
 
 from heatproof.base.errors import HeatproofError
 from heatproof.base.registry import bind
+from heatproof.base.settings import LoadSettings, Phase
 from heatproof.base.store import Store
 from heatproof.base.weights import state_hash
+from heatproof.stages.load import load
 from heatproof.stages.train import train
+from heatproof.stages.train.tasks import Tasks
 
 
 def run(store, samples=None, model=None, compute=toy.CPU, **settings):
@@ -76,34 +72,6 @@ def test_the_same_seed_gives_the_same_bits(tmp_path, deterministic):
         for name in "ab"
     }
     assert len(hashes) == 1
-
-
-def test_a_killed_training_goes_on_and_ends_with_the_same_bits(tmp_path):
-    settings = {"epochs": 50, "augment": ("shift", "flip")}
-    script = (
-        "import sys, toy\nfrom heatproof.base.store import Store\nfrom heatproof.stages.train import train\n"
-        f"train(toy.samples(40), toy.net(dropout=0.3), toy.training(**{settings}), toy.CPU, Store(sys.argv[1]))"
-    )
-    paths = [str(Path(toy.__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", script, str(tmp_path / "killed")], env=environment, stderr=subprocess.DEVNULL
-    )
-    end = time.monotonic() + 60
-    while not (checkpoints := list((tmp_path / "killed").rglob("checkpoint.safetensors"))):
-        assert process.poll() is None
-        assert time.monotonic() < end
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    with safe_open(checkpoints[0], "pt") as file:
-        reached = json.loads(file.metadata()["state"])["record"]["history"]
-    assert 1 <= len(reached) < 50
-
-    resumed = run(Store(tmp_path / "killed"), toy.samples(40), toy.net(dropout=0.3), **settings)
-    whole = run(Store(tmp_path / "whole"), toy.samples(40), toy.net(dropout=0.3), **settings)
-    assert resumed.history[: len(reached)] == tuple(reached)  # to the second: these epochs were not run again
-    assert state_hash(resumed.module.state_dict()) == state_hash(whole.module.state_dict())
 
 
 def test_a_frozen_backbone_keeps_its_weights_and_the_head_learns(store, weights):
@@ -251,3 +219,55 @@ def test_data_that_cannot_be_learned_from_are_refused(store):
 def test_bf16_on_a_cpu_is_remarked_upon(store):
     classifier = run(store, compute=replace(toy.CPU, precision="bf16"), epochs=1)
     assert classifier.remarks == ("precision=bf16 is for CUDA; float32 is used on cpu",)
+
+
+def test_it_overfits_32_phantom_images(store):
+    few = LoadSettings(42, "grouped", (1.0, 0.0, 0.0), 32, None, 64, 1, None)
+    samples = load(bind("dataset", "phantom", {"root": None}), few, store)
+    assert len(samples.rows("train")) == 32
+    classifier = run(store, samples, bind("model", "small_cnn"), epochs=40, batch=16, lr=0.01, schedule="cosine")
+    images, labels = samples.images(samples.rows("train")), samples.table["label"].to_numpy()
+    with torch.inference_mode():
+        assert classifier.module(images).argmax(1).tolist() == labels.tolist()
+
+
+def test_the_end_of_the_backbone_follows_the_head(store, weights):
+    samples = toy.samples(channels=3, size=32)
+    phases = (Phase(2, 0.01, 4),)
+    classifier = run(
+        store, samples, pretrained(weights), policy="frozen", epochs=3, lr=0.05, phases=phases, monitor="val_accuracy"
+    )
+    assert [entry["phase"] for entry in classifier.history] == [1, 1, 1, 2, 2]
+    assert [entry["lr"] for entry in classifier.history] == [0.05, 0.05, 0.05, 0.01, 0.01]
+    given, state = torch.load(weights, weights_only=True), classifier.module.state_dict()
+    moved = {name.rpartition(".")[0] for name in given if name[:3] != "fc." and not state[name].equal(given[name])}
+    unfrozen = {"conv5.0", "conv5.1", "stage4.3.branch2.6", "stage4.3.branch2.5"}
+    assert moved == (unfrozen if classifier.best_epoch > 3 else set())
+    assert len(list(store.root.rglob("features.npy"))) == 1
+
+
+def test_what_is_for_cuda_alone_is_remarked_upon(store):
+    classifier = run(store, epochs=1, compile=True)
+    assert classifier.remarks == ("train.compile is for CUDA; the net runs as it is on cpu",)
+
+
+def test_too_little_memory_is_remarked_upon(store, monkeypatch):
+    whole = Tasks._through_net
+
+    def limited(self, rows, epoch):
+        if len(rows) > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole(self, rows, epoch)
+
+    monkeypatch.setattr(Tasks, "_through_net", limited)
+    classifier = run(store, epochs=1)
+    assert classifier.remarks == ("batches of 8 images passed in parts of 4: more did not fit into memory",)
+
+
+def test_monitored_classes_must_be_there(store):
+    with pytest.raises(HeatproofError, match="monitor_classes: no such class, got 'c7'"):
+        run(store, monitor="val_recall", monitor_classes=("c7",))
+    samples = toy.samples()
+    samples.table.loc[(samples.table["label"] == 1) & (samples.table["split"] == "val"), "split"] = "test"
+    with pytest.raises(HeatproofError, match="no image of c1 in the split val"):
+        run(store, samples, monitor="val_recall", monitor_classes=("c1",))

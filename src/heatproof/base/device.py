@@ -1,11 +1,9 @@
 """Where passes run, and what makes a run repeatable."""
 
 import os
-import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 
-import numpy as np
 import torch
 
 from heatproof.base.errors import HeatproofError, fault
@@ -47,35 +45,32 @@ def uses_bf16(compute: Compute, device: torch.device) -> bool:
     return compute.precision == "bf16" and device.type == "cuda"
 
 
-def seed_everything(seed: int, deterministic: bool) -> None:
-    """Seed Python, NumPy and torch (all devices); `deterministic` also refuses algorithms that vary between runs.
-
-    On CUDA an operation without a deterministic algorithm warns and runs; on the CPU runs are equal to the bit.
-    """
-    random.seed(seed)
-    np.random.seed(seed % 2**32)
-    torch.manual_seed(seed)
-    _set_deterministic(deterministic)
-
-
 @contextmanager
 def repeatable(seed: int, deterministic: bool, device: torch.device) -> Iterator[None]:
-    """torch seeded inside; outside, the random state and the choice of algorithms are as they were."""
+    """torch seeded inside; outside, the random state and the choice of algorithms are as they were.
+
+    `deterministic`: only algorithms that give the same bits in every run. Where there is none for an operation on the
+    device, it is refused with a HeatproofError rather than run.
+    """
     before = torch.are_deterministic_algorithms_enabled()
     warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
     benchmark = torch.backends.cudnn.benchmark
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         try:
-            _set_deterministic(deterministic or before)
+            if deterministic:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.backends.cudnn.benchmark = False
+                torch.use_deterministic_algorithms(True)
             yield
+        except RuntimeError as error:
+            if not deterministic or "deterministic" not in str(error):
+                raise
+            reason = str(error).splitlines()[0]
+            hint = "Take deterministic=false, device=cpu or another net."
+            raise HeatproofError(
+                fault("deterministic", f"not possible on {device.type}: {reason}", hint=hint)
+            ) from error
         finally:
             torch.use_deterministic_algorithms(before, warn_only=warn_only)
             torch.backends.cudnn.benchmark = benchmark
-
-
-def _set_deterministic(deterministic: bool) -> None:
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.backends.cudnn.benchmark = False
-    torch.use_deterministic_algorithms(deterministic, warn_only=torch.cuda.is_available())
