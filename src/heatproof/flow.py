@@ -103,7 +103,8 @@ def facts_of(plan: Plan, seconds: dict[str, float], passes: Any, remarks: list[s
         "plan_hash": plan.hash,
         "seconds": seconds,
         "passes": {**passes, "minimum": passes["used"], "estimated": plan.passes},
-        "warnings": [*plan.warnings, *remarks],
+        # The audit of the data comes first; what the plan said of them already is said once.
+        "warnings": list(dict.fromkeys([*remarks, *plan.warnings])),
         "device": plan.compute.device,
         "config": plan.config,
     }

@@ -182,7 +182,7 @@ def test_copies_and_lost_masks_are_remarked(folder, store):
     for number in range(10):
         (folder / "a" / f"{number}.png").write_bytes((folder / "a" / "0.png").read_bytes())
     mask(folder / "b" / "1_mask.png", (0, 0, 1, 1))
-    remarks = load(folder_data(folder), replace(SETTINGS, size=2), store).remarks
+    remarks = load(folder_data(folder), replace(SETTINGS, size=2, split="random"), store).remarks
     assert "9 image(s) are exact copies of another one; 1 of them lie in two splits" in remarks
     assert "1 annotation(s) vanish at this size, e.g. b/1.png" in remarks
 

@@ -176,7 +176,7 @@ def components(size: int, first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def joined(
-    images: Sequence[str], known: Sequence[str | None], content: Sequence[Hashable], pairs: Pairs
+    images: Sequence[str], known: Sequence[str | None], content: Sequence[Hashable], pairs: Pairs | None
 ) -> list[str | None]:
     """The group of each image: what is known of it, extended by near-duplicates; None for an image on its own.
 
@@ -191,11 +191,9 @@ def joined(
         for i, value in enumerate(key):
             if value is not None:
                 links.append((seen.setdefault(value, i), i))
-    links += [
-        (a, b)
-        for a, b in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
-        if known[a] is None or known[b] is None
-    ]
+    if pairs is not None:
+        near = zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)
+        links += [(a, b) for a, b in near if known[a] is None or known[b] is None]
     first, second = np.array(links, np.int64).reshape(-1, 2).T
     members: dict[int, list[str]] = {}
     for image, number in zip(images, components(len(images), first, second).tolist(), strict=True):

@@ -69,7 +69,8 @@ class Samples:
     height, file_hash, annotation), index 0..N-1 = row of `pixels`. `pixels`: uint8 (N, H, W, C), memory-mapped,
     read-only. `masks`: uint8 0/1 (N, H, W), memory-mapped, or None; rows without annotation are all 0.
     `data_hash`: of content and split. `train_mean`: mean of the training pixels per channel in [0, 1], or None.
-    `near`: pairs of images that look alike, far beyond the thresholds in use, or None where nobody looked.
+    `near`: pairs of images that look alike, far beyond the thresholds in use, or None where nobody looked. `remarks`:
+    the warnings of the `audit` first.
     """
 
     table: pd.DataFrame
@@ -81,6 +82,7 @@ class Samples:
     train_mean: tuple[float, ...] | None
     remarks: tuple[str, ...] = ()
     near: Pairs | None = None
+    audit: Audit | None = None
 
     def rows(self, split: str) -> np.ndarray:
         """Row numbers of a split, in table order."""
@@ -95,6 +97,16 @@ class Samples:
 
         pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[rows])).to(device)
         return pixels.permute(0, 3, 1, 2).float() / 255
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What may be wrong with samples. `warnings`: what puts results in doubt. `notes`: what was looked at and what that
+    does not exclude. `tables`: counts, pairs, curve, clues, and masks where there are any."""
+
+    warnings: tuple[str, ...]
+    notes: tuple[str, ...]
+    tables: Mapping[str, pd.DataFrame]
 
 
 @dataclass(frozen=True)

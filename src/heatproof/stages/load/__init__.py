@@ -1,5 +1,7 @@
 """Samples of a data set: listed, split, hashed, decoded once, memory-mapped."""
 
+from dataclasses import replace
+
 from heatproof.base import splits
 from heatproof.base.records import Samples
 from heatproof.base.registry import Bound, hash_of
@@ -7,6 +9,7 @@ from heatproof.base.settings import LoadSettings
 from heatproof.base.sources import source_of
 from heatproof.base.store import Store
 from heatproof.stages.load.alike import alike, with_groups
+from heatproof.stages.load.audit import audit
 from heatproof.stages.load.cache import VERSION, write_pixels
 from heatproof.stages.load.hashing import content_hashes
 from heatproof.stages.load.table import sample_table
@@ -43,8 +46,10 @@ def load(dataset: Bound, settings: LoadSettings, store: Store) -> Samples:
         what=f"pixels of {dataset.name} ({len(rows)} images)",
     )
     pairs = alike(folder, source, settings, store)
-    grouped = with_groups(source.rows, chosen, hashes, pairs, settings)
+    grouped = with_groups(source, chosen, hashes, pairs, settings)
     assigned = splits.assign(grouped, settings, classes=source.classes)
     names = [split for split in assigned if split is not None]
     kind = splits.kind_of(source.rows, settings)
-    return sample_table(folder, source, [grouped[i] for i in chosen], names, kind, settings, near=pairs)
+    samples = sample_table(folder, source, [grouped[i] for i in chosen], names, kind, settings, near=pairs)
+    found = audit(samples, settings)
+    return replace(samples, audit=found, remarks=(*found.warnings, *samples.remarks))

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heatproof.base import splits
 from heatproof.base.duplicates import Pairs
 from heatproof.base.records import Row, Samples, Source
 from heatproof.base.registry import hash_of
@@ -57,7 +56,7 @@ def sample_table(
         data_hash=_data_hash(folder, table, source.classes, settings),
         split_kind=kind,
         train_mean=mean,
-        remarks=(*source.remarks, *_remarks(table, rows, names, facts)),
+        remarks=(*source.remarks, *_remarks(table, facts)),
         near=near,
     )
 
@@ -78,16 +77,8 @@ def _data_hash(folder: Path, table: "pd.DataFrame", classes: Sequence[str], sett
     )
 
 
-def _remarks(table: "pd.DataFrame", rows: Sequence[Row], names: Sequence[str], facts: "pd.DataFrame") -> Iterable[str]:
-    """What a reader of the results should know of the data: leaks between splits, copies, lost masks."""
-    straddling = splits.straddling(rows, names)
-    if straddling:
-        yield f"{len(straddling)} group(s) have images in several splits, e.g. {', '.join(straddling[:3])}"
-    by_hash = table.groupby("file_hash")["split"]
-    copies = by_hash.size()
-    if (copies > 1).any():
-        across = int((by_hash.nunique() > 1).sum())
-        yield f"{int((copies - 1).sum())} image(s) are exact copies of another one; {across} of them lie in two splits"
+def _remarks(table: "pd.DataFrame", facts: "pd.DataFrame") -> Iterable[str]:
+    """What a reader of the results should know of the annotations."""
     areas = table["mask_area"].dropna()
     if len(areas):
         share = f"{areas.median():.2%} (median; {areas.min():.2%} to {areas.max():.2%})"
