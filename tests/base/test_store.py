@@ -179,3 +179,26 @@ def test_entries_tell_sizes_and_trim_removes_what_was_used_longest_ago(store):
     assert [entry.what for entry in store.entries()] == ["maps 2", "maps 0"]
     assert store.find("maps", {"n": 1}) is None
     assert store.trim(250) == []
+
+
+def test_kin_share_a_part_of_their_identity_and_can_be_removed(store):
+    one, two, _ = (
+        store.get_or_make("blocks", {"policy": policy, "n": n}, fill(str(n)), what="a block")
+        for policy, n in (({"size": 8, "pair": (1, 2)}, 1), ({"size": 8, "pair": (1, 2)}, 2), ({"size": 9}, 3))
+    )
+    assert set(store.kin("blocks", "policy", {"pair": [1, 2], "size": 8})) == {one, two}
+    assert store.kin("maps", "policy", {"size": 9}) == []
+    assert store.intact(one)
+    (one / "a.txt").write_text("other")
+    assert not Store(store.root).intact(one)
+    assert store.remove(one)
+    assert not one.exists()
+    assert store.remove(one)  # gone is gone
+    assert store.kin("blocks", "policy", {"pair": [1, 2], "size": 8}) == [two]
+
+
+def test_what_another_process_makes_is_not_removed(store):
+    folder = store.get_or_make("blocks", {"n": 1}, fill(), what="a block")
+    with store.locked("blocks", {"n": 1}, "a block"):
+        assert not Store(store.root).remove(folder)
+    assert folder.exists()

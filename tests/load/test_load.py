@@ -144,16 +144,20 @@ def test_the_place_of_the_data_does_not_count(folder, store, decoded):
     assert moved.table["path"][0] == str(folder.parent / "elsewhere" / "a" / "0.png")
 
 
-def test_all_broken_files_are_named_and_nothing_is_stored(folder, store):
+def test_all_broken_files_are_named(folder, store):
     data = (folder / "a" / "1.png").read_bytes()
     (folder / "a" / "1.png").write_bytes(data[: len(data) // 2])
     (folder / "b" / "7.png").write_text("no image")
+    (folder / "b" / "8.png").write_bytes(b"")
+    picture(folder / "b" / "9.bmp").rename(folder / "b" / "9.png")
     with pytest.raises(HeatproofError) as caught:
         load(folder_data(folder), SETTINGS, store)
-    assert len(caught.value.faults) == 2
-    assert "a/1.png: broken image" in caught.value.faults[0]
-    assert "b/7.png: no image" in caught.value.faults[1]
-    assert store.entries() == []
+    expected = ["a/1.png: broken image", "b/7.png: no image", "b/8.png: an empty file", "b/9.png: holds BMP"]
+    assert all(text in told for text, told in zip(expected, caught.value.faults, strict=False))
+    assert caught.value.faults[4:] == (
+        "dataset: 4 of 20 images cannot be read. dataset.on_bad_image=skip leaves them out and says so in the report.",
+    )
+    assert not any(entry.kind == "pixels" for entry in store.entries())
     assert list((store.root / "tmp").iterdir()) == []
 
 
@@ -200,7 +204,7 @@ def test_masks_of_another_aspect_are_all_named(folder, store):
         mask(folder / "b" / f"{number}_mask.png", size=(10, 12))
     with pytest.raises(HeatproofError) as caught:
         load(folder_data(folder), SETTINGS, store)
-    assert [text.split(":")[0] for text in caught.value.faults] == ["image b/1.png", "image b/2.png"]
+    assert [text.split(":")[0] for text in caught.value.faults] == ["image b/1.png", "image b/2.png", "dataset"]
     assert "10 x 12 pixels and the image 12 x 10: another aspect" in caught.value.faults[0]
 
 
@@ -211,9 +215,10 @@ def test_shapes_that_a_mask_is_drawn_from_are_part_of_its_content(folder, store)
         boxes = [(0, 0, right, 10)]
         return replace(made, rows=rows, read_mask=lambda row: box_mask(boxes, 10, 12), mask_shapes=lambda row: boxes)
 
-    half, full = (hashing.content_hashes(with_box(right), with_box(right).rows, store) for right in (6, 12))
+    data = folder_data(folder)
+    half, full = (hashing.contents_of(data, with_box(right), with_box(right).rows, store) for right in (6, 12))
     assert half != full
-    assert [hashes[0] for hashes in half] == [hashes[0] for hashes in full]
+    assert [content.file_hash for content in half] == [content.file_hash for content in full]
 
 
 def test_groups_torn_apart_by_a_random_split_are_remarked(folder, store):

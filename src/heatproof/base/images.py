@@ -143,20 +143,14 @@ def fit(pixels: np.ndarray, size: int, channels: int, resize: str = "squash") ->
     return np.repeat(result, channels, axis=2) if result.shape[2] != channels else result
 
 
-def fit_mask(
-    mask: np.ndarray, size: int, resize: str = "squash", *, shape: tuple[int, int] | None = None
-) -> np.ndarray:
-    """A mask as uint8 0/1 (size, size), nearest neighbour, through the same geometry as its image of `shape` (H, W):
-    a mask of another size than the image covers the same view (None: the mask has the image's size)."""
+def fit_mask(mask: np.ndarray, size: int, resize: str = "squash") -> np.ndarray:
+    """A mask as uint8 0/1 (size, size), nearest neighbour, through the same geometry as an image of its size."""
     from PIL import Image
 
-    mask = np.asarray(mask, bool)
-    height, width = shape or mask.shape
-    part, place = geometry(height, width, size, resize)
-    down, right = mask.shape[0] / height, mask.shape[1] / width
-    box = (part[0] * right, part[1] * down, part[2] * right, part[3] * down)
+    part, place = geometry(mask.shape[0], mask.shape[1], size, resize)
+    whole = Image.fromarray(np.asarray(mask, bool).astype(np.uint8))
     result = np.zeros((size, size), np.uint8)
-    scaled = Image.fromarray(mask.astype(np.uint8)).resize(_extent(place), Image.Resampling.NEAREST, box=box)
+    scaled = whole.resize(_extent(place), Image.Resampling.NEAREST, box=part)
     result[place[1] : place[3], place[0] : place[2]] = np.asarray(scaled)
     return result
 

@@ -48,7 +48,8 @@ class Source:
     aspect, or None where the row has no annotation. `identity`: what decides the content of generated data (settings,
     version), or None for files (then their bytes are hashed). `mask_paths(row)`: the files that `read_mask` reads, and
     `mask_shapes(row)`: the numbers that it draws (boxes, circles); both are hashed with the image.
-    `remarks`: one line per image or folder left out, with the reason.
+    `reading`: what else than these decides what `read` gives, such as a setting of the data set; an image of the same
+    bytes is otherwise decoded once. `remarks`: one line per image or folder left out, with the reason.
     """
 
     rows: tuple[Row, ...]
@@ -58,6 +59,7 @@ class Source:
     identity: Mapping[str, Any] | None = None
     mask_paths: Callable[[Row], tuple[str, ...]] | None = None
     mask_shapes: Callable[[Row], Any] | None = None
+    reading: Mapping[str, Any] | None = None
     remarks: tuple[str, ...] = ()
 
 

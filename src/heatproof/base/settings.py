@@ -18,7 +18,9 @@ class LoadSettings:
     so many images per class, "smallest" = the smallest class. `size`: side in pixels after resizing. `channels`: 1 or
     3. `classes`: which and in which order, None = all. `near_similarity`, `near_distance`: from which cosine of their
     spectra on, and up to which number of differing bits of their dHashes, two images are near-duplicates (see
-    base/duplicates); None for both = nobody looks.
+    base/duplicates); None for both = nobody looks. `resize`: "squash" changes the aspect ratio, "fit" pads with black,
+    "crop" keeps the central square; masks follow. `on_bad_image`: "error" refuses files that cannot be read, "skip"
+    leaves them out.
     """
 
     seed: int
@@ -31,6 +33,8 @@ class LoadSettings:
     classes: tuple[str, ...] | None
     near_similarity: float | None = None
     near_distance: int | None = None
+    resize: str = "squash"
+    on_bad_image: str = "error"
 
     @property
     def near(self) -> bool:

@@ -79,6 +79,39 @@ class Store:
         """The complete folder of `identity`, or None."""
         return self._complete(kind, hash_of(identity))
 
+    def kin(self, kind: str, name: str, value: Any) -> list[Path]:
+        """Complete folders of a kind whose identity has `value` under `name`, newest first, unchecked: see `intact`."""
+        wanted = json.loads(_as_json({name: value}))[name]
+        found = []
+        for manifest in (self.root / kind).glob(f"*/{MANIFEST}"):
+            content = _read_manifest(manifest.parent)
+            if content is not None and content.get("identity", {}).get(name) == wanted:
+                found.append((content["made"], manifest.parent))
+        return [folder for _, folder in sorted(found, reverse=True)]
+
+    def intact(self, folder: Path) -> bool:
+        """Whether a folder of the store is complete and its files have their checksums."""
+        return self._complete(folder.parent.name, folder.name) is not None
+
+    def remove(self, folder: Path) -> bool:
+        """Remove a folder of the store, unless another process holds its lock; whether it is gone."""
+        kind, key = folder.parent.name, folder.name
+        try:
+            with self._lock(kind, key).acquire(timeout=0):
+                # Renamed first, so that nobody meets half an entry.
+                gone = self._temporary(kind, key)
+                folder.rename(gone)
+                shutil.rmtree(gone)
+        except (Timeout, FileNotFoundError):
+            return not folder.exists()
+        return True
+
+    @contextmanager
+    def locked(self, kind: str, identity: Mapping[str, Any], what: str) -> Iterator[None]:
+        """Only one process at a time in the block; others wait, with a message that names `what`."""
+        with self._locked(kind, hash_of(identity), what):
+            yield
+
     def scratch(self, kind: str, identity: Mapping[str, Any]) -> Path:
         """A folder for work in progress on `identity`; it stays, also after a kill, until the entry is complete."""
         folder = self.root / "work" / kind / hash_of(identity)
@@ -111,17 +144,9 @@ class Store:
         for entry in entries:
             if total <= max_bytes:
                 break
-            lock = self._lock(entry.kind, entry.key)
-            try:
-                with lock.acquire(timeout=0):
-                    # Renamed first, so that nobody meets half an entry.
-                    gone = self._temporary(entry.kind, entry.key)
-                    entry.path.rename(gone)
-                    shutil.rmtree(gone)
-            except Timeout:
-                continue
-            total -= entry.num_bytes
-            removed.append(entry)
+            if self.remove(entry.path):
+                total -= entry.num_bytes
+                removed.append(entry)
         return removed
 
     def _complete(self, kind: str, key: str) -> Path | None:

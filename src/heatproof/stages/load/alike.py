@@ -37,11 +37,11 @@ def alike(folder: Path, source: Source, settings: LoadSettings, store: Store) ->
 
 
 def with_groups(
-    source: Source, chosen: Sequence[int], hashes: Sequence[Sequence[str]], pairs: Pairs | None, settings: LoadSettings
+    source: Source, chosen: Sequence[int], hashes: Sequence[str], pairs: Pairs | None, settings: LoadSettings
 ) -> list[Row]:
     """The rows of a source with what equal files and near-duplicates add to their groups.
 
-    `chosen`: rows that have pixels, in their order; `hashes`: of their files, the image first.
+    `chosen`: rows that have pixels, in their order; `hashes`: of their files.
     """
     rows = source.rows
     result = list(rows)
@@ -49,6 +49,6 @@ def with_groups(
         return result
     near = None if pairs is None else pairs.near(settings.near_similarity, settings.near_distance)
     images, known = [rows[i].image for i in chosen], [rows[i].group for i in chosen]
-    for i, group in zip(chosen, duplicates.joined(images, known, [own[0] for own in hashes], near), strict=True):
+    for i, group in zip(chosen, duplicates.joined(images, known, hashes, near), strict=True):
         result[i] = replace(rows[i], group=group)
     return result

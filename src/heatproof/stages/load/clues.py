@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from heatproof.stages.load.parallel import in_order
+from heatproof.stages.load.parallel import in_order, progress
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -42,7 +42,8 @@ def heads(paths: pd.Series) -> pd.DataFrame:
     """Mode and encoding of each file by its head; None where it is no image file that says so."""
     import pandas as pd
 
-    read = list(in_order(_head, list(paths), "heads"))
+    with progress(len(paths), "heads") as tick:
+        read = list(in_order(_head, paths, tick))
     return pd.DataFrame(read, columns=["mode", "encoding"], index=paths.index)
 
 

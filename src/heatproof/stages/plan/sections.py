@@ -61,6 +61,8 @@ WORDS: dict[str, tuple[str, ...]] = {
     "protocol": ("sound", "study"),
     "sign": ("signed", "absolute"),
     "eval.split": ("train", "val", "test"),
+    "dataset.resize": ("squash", "fit", "crop"),
+    "dataset.on_bad_image": ("error", "skip"),
     **{f"train.{key}": words for key, words in train_rules.WORDS.items()},
     "fill": FILLS,
     "scale": ("p99", "minmax", "none"),
