@@ -102,9 +102,12 @@ def test_fills_are_those_that_there_are() -> None:
 def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
     weights = tmp_path / "weights.pth"
     weights.touch()
+    (tmp_path / "any.npy").touch()
     for option in registry.conf_names(group):
         value = f"[{option}]" if group in ("explainer", "metrics") else option
         more = [f"model.name={option}"] if option in ("torchvision", "timm") else []
+        if option == "files" and group == "explainer":
+            more = [f"explainer.files.folder={tmp_path}"]
         if option != "scratch" and group == "train":
             more = ["model=resnet18", f"model.weights={weights}"]
         (job,) = compose.compose([f"{group}={value}", "dataset.num_images=60", *more])

@@ -3,10 +3,14 @@
 import numpy as np
 import pytest
 import stocked
+import torch
 
 from heatproof.base import methods as maps_of
+from heatproof.base import notes
 from heatproof.base.errors import HeatproofError
-from heatproof.base.records import Predictions
+from heatproof.base.names import MethodName
+from heatproof.base.records import Method, Predictions
+from heatproof.base.registry import bind
 from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
 from heatproof.stages import explain
@@ -119,3 +123,49 @@ def test_nothing_to_explain_is_an_error(tmp_path):
         explain.explain(
             samples, stocked.classifier(), nothing, [], stocked.EXPLAIN, protocol="sound", store=Store(tmp_path)
         )
+
+
+def test_short_memory_halves_the_batch_and_changes_no_map(tmp_path, monkeypatch):
+    real = maps_of.explain_batch
+    sizes = []
+
+    def short(classifier, images, targets, methods, **more):
+        sizes.append(len(images))
+        if len(images) > 4:
+            raise torch.OutOfMemoryError("too many images")
+        return real(classifier, images, targets, methods, **more)
+
+    plenty = explained(tmp_path / "plenty", stocked.methods("gradcam"))
+    monkeypatch.setattr(maps_of, "explain_batch", short)
+    scarce = explained(tmp_path / "scarce", stocked.methods("gradcam"))
+    assert sizes == [12, 8, 4, 4, 4]
+    for name in plenty.files:
+        np.testing.assert_allclose(scarce.array(name), plenty.array(name), atol=1e-5)
+
+    def never(*_, **__):
+        raise torch.OutOfMemoryError("not even one")
+
+    monkeypatch.setattr(maps_of, "explain_batch", never)
+    with pytest.raises(torch.OutOfMemoryError, match="not even one"):
+        explained(tmp_path / "none", stocked.methods("gradcam"))
+
+
+def test_notes_of_draws_and_of_views_are_kept(tmp_path):
+    for _ in range(2):  # made, and read back
+        maps = explained(tmp_path, [rise(20), *stocked.methods("gradcam")])
+        assert set(maps.notes["rise"]) == {"half_samples_rho"}
+        assert maps.notes["rise"]["half_samples_rho"].shape == (12,)
+        fused = maps.notes["gradcam:three.mean"]
+        assert set(fused) == {"dose_1", "dose_2", "dose_3", *(f"round_trip_{n}" for n in ("1_identity", "2_flip", "3_rotate"))}  # fmt: skip  # noqa: E501
+        np.testing.assert_allclose(fused["dose_3"], 1)
+        assert (fused["dose_1"] <= fused["dose_3"] + 1e-9).all()
+        np.testing.assert_allclose(fused["round_trip_2_flip"], 0, atol=1e-7)
+        assert (fused["round_trip_3_rotate"] > 0).all()
+    (line,) = notes.remarks(maps.notes)
+    assert line.startswith("rise: maps from two halves of its draws have rank correlation ")
+    assert line.endswith("n = 12: too few draws to trust single maps, raise its `samples`")
+    assert notes.summary(maps.notes)["gradcam:three.mean"]["dose_3"]["n"] == 12
+
+
+def rise(samples):
+    return Method(MethodName("rise"), bind("explainer", "rise", {"samples": samples}))

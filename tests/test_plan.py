@@ -309,3 +309,38 @@ def test_a_net_without_layers_gets_an_explainer_that_fits_or_the_chosen_one_is_r
         HeatproofError, match=r"gradcam looks at a layer's place in the image, and the model mlp has no"
     ):
         plan_of("explainer=[gradcam,occlusion]")
+
+
+def test_votes_are_made_of_methods_of_the_run_or_of_explainers_as_shipped():
+    plan = planned("explainer=[gradcam,votes]", "explainer.gradcam.relu=false", "explainer.votes.of=[gradcam:robustcam6.mean,occlusion]")  # fmt: skip  # noqa: E501
+    names = [str(method.name) for method in plan.methods if method.control_of is None]
+    assert names == ["gradcam", "gradcam:robustcam6.mean", "gradcam:robustcam6.median", "votes"]
+    fused, other = next(method for method in plan.methods if str(method.name) == "votes").of
+    assert fused.explainer.settings["relu"] is False
+    assert len(fused.views) == 6
+    assert other.explainer.name == "occlusion"
+    assert any(str(method.name) == "shifted-votes" and method.of for method in plan.methods)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "match"),
+    [
+        (["explainer.votes.of=[gradcam,limes]"], r"votes\.of.*'limes'.*Did you mean 'lime'"),
+        (["explainer.votes.of=[gradcam]"], r"votes\.of.*at least two"),
+        (["explainer.votes.of=[gradcam,gradcam]"], r"votes\.of.*twice"),
+        (["explainer.votes.views=robustcam6"], r"votes\.views.*not made anew"),
+        (["+explainer.gradcam.of=[lime,shap]"], r"gradcam\.of.*made of no other"),
+    ],
+)
+def test_what_votes_cannot_be_made_of_is_refused(overrides, match):
+    with pytest.raises(HeatproofError, match=match):
+        planned("explainer=[gradcam,votes]", *overrides)
+
+
+def test_maps_made_elsewhere_need_a_folder_that_holds_some(tmp_path):
+    for value in ("null", tmp_path / "nowhere", tmp_path):
+        with pytest.raises(HeatproofError, match=r"files\.folder"):
+            planned("explainer=[files]", f"explainer.files.folder={value}")
+    (tmp_path / "a.npy").touch()
+    plan = planned("explainer=[files]", f"explainer.files.folder={tmp_path}")
+    assert [str(m.name) for m in plan.methods if m.control_of is None] == ["files"]

@@ -29,6 +29,7 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 
 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
+    from heatproof.base import notes
     from heatproof.stages.explain import explain
     from heatproof.stages.load import load
     from heatproof.stages.measure import measure
@@ -69,7 +70,10 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     with clock("report"):
         done = report(
             folder, samples=samples, classifier=classifier, predictions=predictions, maps=maps, scores=scores,
-            facts=facts_of(plan, clock.seconds, scores.passes, [*samples.remarks, *classifier.remarks]),
+            facts=facts_of(
+                plan, clock.seconds, scores.passes,
+                [*samples.remarks, *classifier.remarks, *notes.remarks(maps.notes)],
+            ),
             seed=plan.seed, keep_maps=plan.report.maps, protocol=plan.measure.protocol,
         )  # fmt: skip
     collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)

@@ -1,4 +1,4 @@
-"""Aggregates over aligned views that respect validity: scaling, mean, median, standard deviation.
+"""Aggregates over aligned views that respect validity: scaling, mean, median, spread, what one view or more add.
 
 Conventions: `maps` (v, b, h, w), `valid` bool of the same shape; a view counts at a pixel only where it is valid there;
 a pixel with no valid view is 0.
@@ -6,10 +6,17 @@ a pixel with no valid view is 0.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from heatproof.base.correlations import pearson
+from heatproof.base.warps import Unwarp
+
+# Maps (v, b, h, w) and where they are valid to one map (b, h, w).
+Fusion = Callable[[Tensor, Tensor], Tensor]
 SCALES = ("p99", "minmax", "none")
 
 
@@ -64,3 +71,46 @@ def spread(
     on_scale = scaled(maps, valid, scale)
     mean = masked_mean(on_scale, valid)
     return masked_mean((on_scale - mean) ** 2, valid).sqrt()
+
+
+def common_valid(valid: Bool[Tensor, "v b h w"]) -> Bool[Tensor, "b h w"]:
+    """Pixels that every view sees."""
+    return valid.all(0)
+
+
+def coefficient_of_variation(
+    maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"], *, scale: str = "p99"
+) -> Float[Tensor, "b h w"]:
+    """Standard deviation over the valid views as a share of |mean|, of the scaled maps; 0 or more.
+
+    NaN where |mean| is at most 1e-6 of the largest |mean| of the image: a share of nothing.
+    """
+    on_scale = scaled(maps, valid, scale)
+    mean = masked_mean(on_scale, valid).abs()
+    sd = spread(maps, valid, scale=scale)
+    return torch.where(mean > 1e-6 * mean.amax((1, 2), keepdim=True), sd / mean.clamp_min(1e-38), torch.nan)
+
+
+def leave_one_out(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"], fusion: Fusion) -> Tensor:
+    """The fused map without each of the views in turn, (v, b, h, w), v >= 2: what hangs on one view alone."""
+    assert len(maps) >= 2
+    rest = [[other for other in range(len(maps)) if other != view] for view in range(len(maps))]
+    return torch.stack([fusion(maps[others], valid[others]) for others in rest])
+
+
+def dose_curve(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"], fusion: Fusion) -> Float[Tensor, "v b"]:
+    """Pearson's r of the map fused over the first 1 .. V views with that of all V, over the pixels that all see.
+
+    The last is 1. Where the curve is flat, more views add nothing. NaN where a map is constant there.
+    """
+    whole, seen = fusion(maps, valid), common_valid(valid)
+    return torch.stack([pearson(fusion(maps[:count], valid[:count]), whole, seen) for count in range(1, len(maps) + 1)])
+
+
+def round_trip_error(maps: Float[Tensor, "b h w"], unwarp: Unwarp) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
+    """What a view's warp alone does to a map, there and back: mean |difference| over valid pixels as a share of the
+    map's range, and the share of valid pixels. 0 for views that move nothing; NaN for a constant map."""
+    back, valid = unwarp(unwarp.warp(maps))
+    low, high = maps.amin((1, 2)).double(), maps.amax((1, 2)).double()
+    lost = (back - maps).abs().masked_fill(~valid, 0).flatten(1).double().sum(1) / valid.flatten(1).sum(1)
+    return torch.where(high > low, lost / (high - low), torch.nan), valid.flatten(1).double().mean(1)

@@ -6,6 +6,7 @@ layer share the passes; gradient explainers of one view share one forward and on
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,11 +17,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from heatproof.base import fields, hooks, notes
-from heatproof.base.aggregate import spread
+from heatproof.base.aggregate import dose_curve, round_trip_error, spread
 from heatproof.base.altered import gaussian_blur
 from heatproof.base.forwards import forwards_of, shared_forwards
+from heatproof.base.names import MethodName
 from heatproof.base.records import Classifier, MapBatch, Method
 from heatproof.base.registry import Bound, hash_of
+from heatproof.base.warps import Unwarp
+
+# Pixels a side that the dose curve of a fusion is drawn from.
+CURVE_SIDE = 56
 
 
 @dataclass
@@ -67,15 +73,22 @@ def explain_batch(
     role: str = "base",
     protocol: str = "sound",
     keep_views: bool = False,
+    describe: bool = False,
     passes: MapPasses | None = None,
 ) -> dict[str, MapBatch]:
     """Maps of each method by its name, at input resolution.
 
     `role` names the rerun ("base", "noise3", "view:rerun_shift"): stochastic views and explainers draw anew in each.
     Blurred controls are made from the single view of the same explainer by their `blur_px`; shifted ones are not made
-    here (they are moved copies of maps that exist).
+    here (they are moved copies of maps that exist). `describe`: notes say of fusions what more views add (`dose_1` ..)
+    and what each view's warp alone loses (`round_trip_1_flip` ..).
     """
     methods = [method for method in methods if method.alter != "shifted"]
+    if any(method.of for method in methods):
+        return _with_combined(
+            classifier, images, targets, methods, ids=ids, seed=seed, role=role, protocol=protocol, passes=passes,
+            keep_views=keep_views, describe=describe,
+        )  # fmt: skip
     with shared_forwards(classifier):
         made = _Made()
         seen = _views_of(methods)
@@ -86,6 +99,7 @@ def explain_batch(
                 continue
             seeds = _seeds(seed, ids, f"{role}:view:{key}", images.device)
             seen_images, unwarp = entry.view(images, seeds)
+            made.ways[key] = unwarp
             same = bool(torch.equal(seen_images, images))
             if same and _SINGLE in seen and set(entry.singles) <= set(made.singles) and protocol == "sound":
                 raws = {name: made.singles[name] for name in entry.singles}
@@ -95,17 +109,41 @@ def explain_batch(
                 raws = {n: _enlarge(raw, images.shape[-2:], protocol, fused=True) for n, raw in raws.items()}
             for name, enlarged in raws.items():
                 made.stacks.setdefault(name, {})[key] = unwarp(enlarged)
-        return {str(method.name): _assemble(method, made, keep_views) for method in methods}
+        return {str(method.name): _assemble(method, made, keep_views, describe) for method in methods}
+
+
+def _with_combined(
+    classifier: Classifier, images: Tensor, targets: Tensor, methods: Sequence[Method], **more: Any
+) -> dict[str, MapBatch]:
+    """The maps of plain methods, those that others are made of among them, and then these."""
+    # By identity, not by name: a part that is no row of the table has its explainer's own settings.
+    parts = {hash_of(part.identity()): part for method in methods for part in method.of}
+    unnamed = {key: dataclasses.replace(part, name=MethodName(f"part-{key}")) for key, part in parts.items()}
+    plain = [method for method in methods if not method.of]
+    known = {hash_of(method.identity()): str(method.name) for method in plain}
+    extra = [part for key, part in unnamed.items() if key not in known]
+    made = explain_batch(classifier, images, targets, [*plain, *extra], **more)
+    names = {**{key: str(part.name) for key, part in unnamed.items()}, **known}
+    result = {str(method.name): made[str(method.name)] for method in plain}
+    for method in methods:
+        if method.of:
+            assert method.explainer is not None
+            batches = [made[names[hash_of(part.identity())]] for part in method.of]
+            maps = method.explainer(torch.stack([batch.maps for batch in batches]))
+            valid = torch.stack([batch.valid for batch in batches]).all(0)
+            result[str(method.name)] = MapBatch(maps.detach().float(), valid)
+    return result
 
 
 @dataclass
 class _Made:
     """What the explainers gave: single views by explainer, aligned views by explainer and view, notes by view and
-    explainer."""
+    explainer, the way back from each view."""
 
     singles: dict[str, Tensor] = field(default_factory=dict)
     stacks: dict[str, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     notes: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
+    ways: dict[str, Unwarp] = field(default_factory=dict)
 
 
 # The single view goes first, so that an identity view of a fusion can take its maps from it.
@@ -153,6 +191,8 @@ def _run(
             more: dict[str, Any] = {}
             if "layer" in supplied:
                 more["layer"] = single.layer
+            if "ids" in supplied:
+                more["ids"] = ids
             if "seeds" in supplied:
                 more["seeds"] = _seeds(seed, ids, f"{role}:{key}", images.device)
             with notes.collected() as found:
@@ -166,8 +206,8 @@ def _run(
 
 
 def _plain(explainer: Bound) -> bool:
-    """Whether it runs the net by itself: neither a control nor one whose forwards are counted."""
-    return not explainer.facts.get("control") and not explainer.facts.get("forwards")
+    """Whether it runs the net by itself and once: not a control, a given map or one whose forwards are counted."""
+    return not any(explainer.facts.get(fact) for fact in ("control", "given", "forwards"))
 
 
 def _seeds(seed: int, ids: Sequence[str], role: str, device: torch.device) -> Int64[Tensor, " b"]:
@@ -192,7 +232,7 @@ def _enlarge(
     return raw.clamp(0, 1) if protocol == "study" else raw
 
 
-def _assemble(method: Method, made: _Made, keep_views: bool) -> MapBatch:
+def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool) -> MapBatch:
     key = _Single.of(method).key
     if not method.views:
         maps = made.singles[key]
@@ -206,13 +246,24 @@ def _assemble(method: Method, made: _Made, keep_views: bool) -> MapBatch:
     maps = torch.stack([aligned for aligned, _ in chosen])
     valid = torch.stack([v for _, v in chosen])
     scale = str(method.fusion.settings.get("scale", "none"))
-    return MapBatch(
-        method.fusion(maps, valid),
-        valid.any(0),
-        spread(maps, valid, scale=scale),
-        maps if keep_views else None,
-        {name: torch.stack([one[name] for one in said]).mean(0) for name in said[0]},
-    )
+    fused = method.fusion(maps, valid)
+    averaged = {name: torch.stack([one[name] for one in said]).mean(0) for name in said[0]}
+    if describe:
+        averaged |= _described(method, maps, valid, fused, [made.ways[view] for view in views])
+    return MapBatch(fused, valid.any(0), spread(maps, valid, scale=scale), maps if keep_views else None, averaged)
+
+
+def _described(
+    method: Method, maps: Tensor, valid: Tensor, fused: Tensor, ways: Sequence[Unwarp]
+) -> dict[str, Float[Tensor, " b"]]:
+    """The dose curve of a fusion, on every so many-th pixel (`CURVE_SIDE` of a side), and its views' round trips."""
+    assert method.fusion is not None
+    step = max(1, min(maps.shape[-2:]) // CURVE_SIDE)
+    thinned = maps[..., ::step, ::step], valid[..., ::step, ::step]
+    notes_of = {f"dose_{n}": curve for n, curve in enumerate(dose_curve(*thinned, method.fusion), 1)}
+    for n, (view, way) in enumerate(zip(method.views, ways, strict=True), 1):
+        notes_of[f"round_trip_{n}_{view.name}"] = round_trip_error(fused, way)[0]
+    return notes_of
 
 
 def seen_as(preset: Bound, images: Tensor, ids: Sequence[str], seed: int) -> tuple[Tensor, Any]:
@@ -231,4 +282,4 @@ def noisy(
 
 def single_of(method: Method) -> Method:
     """The single-view method that a fusion is made from."""
-    return Method(method.name.single(), method.explainer, method.layer)
+    return Method(method.name.single(), method.explainer, method.layer, of=method.of)

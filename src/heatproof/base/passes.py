@@ -142,7 +142,7 @@ class Engine:
                 why = "undefined:no_mask"
             elif of_map in ("nonfinite", "failed") or ("order" in needs and of_map != "ok"):
                 why = f"undefined:{of_map}"
-            elif facts.get("reruns") and case.method is not None and case.method.explainer is None:
+            elif facts.get("reruns") and case.method is not None and not case.method.remade:
                 why = "undefined:no_method"
             elif facts.get("reruns") and not self.block.rerun[i]:
                 why = "undefined:not_rerun"

@@ -164,7 +164,8 @@ class Predictions:
 class Method:
     """How a map is made: explainer, layer, views, fusion. Its name is unique in a run.
 
-    `explainer` is None for maps that came from elsewhere and cannot be made again.
+    `explainer` is None for maps that came from elsewhere and cannot be made again. `of`: the methods whose maps the
+    explainer combines (votes), else empty. `content`: hash of the files that given maps come from, once they are found.
 
     `views` is empty for the single view. `control_of`: None for a method under test, "all" for a map that needs no
     model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted" or "blurred".
@@ -179,6 +180,14 @@ class Method:
     control_of: str | None = None
     alter: str | None = None
     blur_px: float | None = None
+    of: tuple[Method, ...] = ()
+    content: str | None = None
+
+    @property
+    def remade(self) -> bool:
+        """Whether its maps can be made on other images."""
+        given = self.explainer is None or bool(self.explainer.facts.get("given"))
+        return not given and all(part.remade for part in self.of)
 
     def identity(self) -> dict[str, Any]:
         """What decides the maps, in plain types."""
@@ -189,6 +198,8 @@ class Method:
             "fusion": self.fusion.identity() if self.fusion else None,
             "alter": self.alter,
             "control_of": self.control_of if self.alter else None,
+            **({"of": [part.identity() for part in self.of]} if self.of else {}),
+            **({"content": self.content} if self.content else {}),
         }
 
 

@@ -50,7 +50,7 @@ ENTRY_KEYS = ("layer", "views", "fusion", "rerun_images", "of")
 MODEL_KEYS = ("label",)
 # Keyword-only parameters that the caller of a choice supplies: neither settings nor YAML keys.
 SUPPLIED: dict[str, tuple[str, ...]] = {
-    "explainer": ("layer", "seeds"),
+    "explainer": ("layer", "seeds", "ids"),
     "dataset": ("size", "channels", "seed", "classes"),
     "model": ("size",),
 }

@@ -10,6 +10,7 @@ is interpolated from is valid too: no extrapolated value is ever called valid.
 
 import functools
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -74,6 +75,33 @@ class Unwarp:
         back = _sampler(inverse(self.affine), height, width, maps.device)
         seen = _sampler(self.affine, height, width, maps.device).inside
         return back(maps), (back.inside & back.all_of(seen)).expand_as(maps)
+
+
+@dataclass(frozen=True)
+class UnwarpEach(Unwarp):
+    """The way back from a view that moves each image by a warp of its own. One map alone is taken to every warp."""
+
+    affines: tuple[Affine, ...] = ()
+
+    @property
+    def identity(self) -> bool:
+        """Each image moves."""
+        return False
+
+    def warp(self, maps: Float[Tensor, "b h w"]) -> Float[Tensor, "n h w"]:
+        """Each map sent through its image's warp."""
+        return warped_each(maps.expand(len(self.affines), -1, -1), self.affines)
+
+    def __call__(self, maps: Float[Tensor, "b h w"]) -> tuple[Float[Tensor, "n h w"], Bool[Tensor, "n h w"]]:
+        """Maps of the view warped back, and where they say something; invalid pixels hold the mirrored map."""
+        maps = maps.expand(len(self.affines), -1, -1)
+        parts = [Unwarp(warp)(one[None]) for one, warp in zip(maps, self.affines, strict=True)]
+        return torch.cat([part for part, _ in parts]), torch.cat([valid for _, valid in parts])
+
+
+def warped_each(images: Float[Tensor, "b *c h w"], warps: Sequence[Affine]) -> Float[Tensor, "b *c h w"]:
+    """Each image as its own warp shows it."""
+    return torch.stack([warped(image, warp) for image, warp in zip(images, warps, strict=True)])
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from tqdm import tqdm
 
+from heatproof.base import given, values
 from heatproof.base import methods as maps_of
-from heatproof.base import values
 from heatproof.base.altered import gaussian_blur, matched_blur_px
 from heatproof.base.blocks import blocks_of
 from heatproof.base.errors import HeatproofError, fault
@@ -54,10 +55,12 @@ def explain(
         )
     predicted = predicted_classes(samples, classifier, rows, settings.batch)
     targets = targets_of(samples, classifier.classes, rows, predicted, settings.target)
+    ids = [str(image) for image in samples.table["image"].iloc[rows]]
+    methods = [_known(method, ids) for method in methods]
     made = [method for method in methods if method.alter is None]
     images = {
         "data": samples.data_hash,
-        "images": [str(image) for image in samples.table["image"].iloc[rows]],
+        "images": ids,
         "targets": targets.tolist(),
         "classifier": classifier.identity,
         "seed": settings.seed,
@@ -134,6 +137,15 @@ def identity_of(method: Method, images: Mapping[str, Any]) -> dict[str, Any]:
     return {**images, "method": method.identity()}
 
 
+def _known(method: Method, images: Sequence[str]) -> Method:
+    """The method with the content of the files that it, or one that it is made of, reads; missing ones are told here,
+    before work starts."""
+    parts = tuple(_known(part, images) for part in method.of)
+    if method.explainer is None or not method.explainer.facts.get("given"):
+        return replace(method, of=parts)
+    return replace(method, content=given.digest(given.files_of(method.explainer.settings["folder"], images)), of=parts)
+
+
 def _explain_missing(
     samples: Samples,
     classifier: Classifier,
@@ -208,6 +220,7 @@ def _explain_block(
                 ids=[str(image) for image in samples.table["image"].iloc[rows[chunk]]],
                 seed=settings.seed,
                 protocol=protocol,
+                describe=True,
             )
         except torch.OutOfMemoryError:
             if batch == 1:
@@ -248,7 +261,7 @@ def _blurred(
 
     folder = store.get_or_make("maps", identity, write, what=f"maps of {method.name}")
     blur_px = float(np.load(folder / "blur_px.npy"))
-    return Method(**{**vars(method), "blur_px": blur_px}), folder
+    return replace(method, blur_px=blur_px), folder
 
 
 def _notes(folder: Path) -> dict[str, np.ndarray]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -470,14 +470,11 @@ def _rows(table: pd.DataFrame, maps: Maps, cell: _Cell, found: _Found, settings:
             if variant == "floor":
                 add(cell.method, f"{label}_floor", baseline, found.status[variant])
             else:
-                moved = Method(
-                    cell.method.name.prefixed("shifted"),
-                    cell.method.explainer,
-                    cell.method.layer,
-                    cell.method.views,
-                    cell.method.fusion,
-                    str(cell.method.name),
-                    "shifted",
+                moved = replace(
+                    cell.method,
+                    name=cell.method.name.prefixed("shifted"),
+                    control_of=str(cell.method.name),
+                    alter="shifted",
                 )
                 add(moved, label, baseline, found.status[variant])
     if f"{main}_chance" in own:

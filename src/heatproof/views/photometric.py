@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from heatproof.base.colour import brightened, contrasted, factors, grey, saturated
-from heatproof.base.fields import uniform
+from heatproof.base.fields import normal, uniform
 from heatproof.base.registry import choice
 from heatproof.base.warps import Unwarp
 
@@ -61,3 +61,12 @@ def gaussian_blur(images: Images, seeds: Seeds, *, kernel: int) -> tuple[Images,
 def greyscale(images: Images, seeds: Seeds) -> tuple[Images, Unwarp]:
     """Every channel the image's luma; grey images as they are."""
     return (grey(images).expand_as(images).clone() if images.shape[1] == 3 else images), Unwarp()
+
+
+@choice(family="noise", source="Smilkov 2017, arXiv 1706.03825 (SmoothGrad)")
+def noise(images: Images, seeds: Seeds, *, std: float, draw: int) -> tuple[Images, Unwarp]:
+    """`x + std e`: Gaussian noise in pixel units, drawn for each image, not clipped.
+
+    `draw` numbers the noises of a set: each number draws anew.
+    """
+    return images + std * normal((seeds + draw).to(images.device), tuple(images.shape[1:])).to(images), Unwarp()

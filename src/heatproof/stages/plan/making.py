@@ -73,6 +73,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     if evaluation and evaluation.shard >= evaluation.shards:
         faults.add("eval.shard", f"shards are counted from 0 to eval.shards - 1 = {evaluation.shards - 1}",
                    got=evaluation.shard)  # fmt: skip
+    _check_background(methods, counts, faults)
     if model and train:
         check_weights(model, train, faults)
         _check_fit(model, methods, faults)
@@ -221,16 +222,27 @@ def _fitting_default(
 
 def _check_fit(model: Bound, methods: Sequence[Method], faults: Faults) -> None:
     """Note explainers that need of a model what it has not: gradients, or a layer with a place in the image."""
+    parts = [part for method in methods for part in (method, *method.of)]
     for fact, need, lacking in (
         ("gradient", "gradient", "needs gradients, and the model {} has none"),
         ("layers", "layer", "looks at a layer's place in the image, and the model {} has no such layer"),
     ):
         if model.facts.get(fact, True):
             continue
-        needing = {m.explainer.name for m in methods if m.explainer and need in m.explainer.facts.get("needs", ())}
+        needing = {m.explainer.name for m in parts if m.explainer and need in m.explainer.facts.get("needs", ())}
         fitting = [n for n in explainers() if need not in registry.find("explainer", n).facts.get("needs", ())]
         for name in sorted(needing):
             faults.add("explainer", f"{name} {lacking.format(model.name)}", choices=fitting, hint="Take one of them.")
+
+
+def _check_background(methods: Sequence[Any], counts: Counts, faults: Faults) -> None:
+    if not counts or any(counts["train"].values()):
+        return
+    needing = {part.explainer.name for method in methods for part in (method, *method.of)
+               if "background" in part.explainer.facts.get("needs", ())}  # fmt: skip
+    for name in sorted(needing):
+        faults.add("explainer", f"{name} compares with training images, and the split train holds none",
+                   hint="See dataset.split and dataset.fractions.")  # fmt: skip
 
 
 def _hash(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from heatproof.base import registry
 from heatproof.base.errors import Faults, HeatproofError, fault
+from heatproof.base.given import checked_folder
 from heatproof.base.names import MethodName
 from heatproof.base.records import Method
 from heatproof.base.registry import ENTRY_KEYS, Bound, Choice
@@ -31,6 +32,7 @@ def methods_of(config: Mapping[str, Any], faults: Faults) -> tuple[Method, ...]:
     study = config.get("protocol") == "study"
     common = view_set(config.get("views") or {}, "views", faults, study=study)
     tested: list[Method] = []
+    combined: list[tuple[int, str, Bound, Mapping[str, Any]]] = []
     chosen_controls: dict[str, Bound] = {}
     for label, entry in (config.get("explainer") or {}).items():
         where = f"explainer.{label}"
@@ -39,12 +41,24 @@ def methods_of(config: Mapping[str, Any], faults: Faults) -> tuple[Method, ...]:
             continue
         with faults.gathered():
             bound = _explainer(label, entry, where, faults)
+            if entry.get("of") is not None and not bound.facts.get("combines"):
+                faults.add(f"{where}.of", f"{bound.name} is made of no other methods", got=entry["of"])
             if bound.facts.get("control"):
                 chosen_controls[label] = bound
+            elif bound.facts.get("combines"):
+                combined.append((len(tested) + len(combined), label, bound, entry))
             else:
                 seen = _views_of(entry, common, where, faults, study=study)
+                if bound.facts.get("given"):
+                    checked_folder(bound.settings["folder"])
+                    seen = _no_views(seen, entry, bound, where, faults)
                 for layer in _layers(entry, bound, where, faults):
                     tested += _variants(label, bound, layer, seen)
+    plain = {str(method.name): method for method in tested}
+    for place, label, bound, entry in combined:
+        _no_views(common, entry, bound, f"explainer.{label}", faults)
+        of = _parts(entry, f"explainer.{label}", plain, faults)
+        tested.insert(place, Method(MethodName(label), bound, of=of))
     if not tested and not chosen_controls and not faults.texts:
         faults.add("explainer", "at least one explainer is needed", choices=explainers())
     named = [str(method.name) for method in tested]
@@ -60,6 +74,39 @@ def _explainer(label: str, entry: Mapping[str, Any], where: str, faults: Faults)
     if entry.get("rerun_images") is not None:
         faults.add(f"{where}.rerun_images", "not per explainer yet", hint="eval.rerun_images holds for all methods.")
     return registry.bind("explainer", choice.name, settings)
+
+
+def _no_views(seen: ViewSet, entry: Mapping[str, Any], bound: Bound, where: str, faults: Faults) -> ViewSet:
+    """No views, after noting where they were asked for."""
+    if entry.get("views") not in (None, "none"):
+        hint = "Name fused methods in `of` instead." if bound.facts.get("combines") else "They cannot be made on views."
+        faults.add(f"{where}.views", f"the maps of {bound.name} are not made anew", got=entry["views"], hint=hint)
+    return ViewSet(seen.name, (), ())
+
+
+def _parts(entry: Mapping[str, Any], where: str, tested: Mapping[str, Method], faults: Faults) -> tuple[Method, ...]:
+    """The methods that another one is made of: those of the run by name, else explainers with their own settings."""
+    names = entry.get("of")
+    if not isinstance(names, (list, tuple)) or len(names) < 2:
+        faults.add(f"{where}.of", "a list of at least two methods is expected", got=names)
+        return ()
+    result = []
+    for name in map(str, names):
+        own = {n: c for n, c in registry.choices("explainer").items() if not _needs_more(c)}
+        if name in tested:
+            result.append(tested[name])
+        elif name in own:
+            result.append(Method(MethodName(name), registry.preset("explainer", name)))
+        else:
+            faults.add(f"{where}.of", "no such method in this run", got=name, choices=[*tested, *own])
+    if len({str(method.name) for method in result}) < len(result):
+        faults.add(f"{where}.of", "the same method twice", got=list(names))
+    return tuple(result)
+
+
+def _needs_more(choice: Choice) -> bool:
+    """Whether its own settings are not enough: it reads files or is made of others."""
+    return bool(choice.facts.get("given") or choice.facts.get("combines") or choice.facts.get("control"))
 
 
 def explainers() -> list[str]:
@@ -174,15 +221,7 @@ def _controls(names: Iterable[str], tested: list[Method], chosen: Mapping[str, B
     result = []
     if "shifted" in names:
         result += [
-            Method(
-                method.name.prefixed("shifted"),
-                method.explainer,
-                method.layer,
-                method.views,
-                method.fusion,
-                control_of=str(method.name),
-                alter="shifted",
-            )
+            replace(method, name=method.name.prefixed("shifted"), control_of=str(method.name), alter="shifted")
             for method in tested
         ]
     if "blurred" in names:

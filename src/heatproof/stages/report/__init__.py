@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from heatproof.base import notes
 from heatproof.base.records import Classifier, Maps, Predictions, Report, Samples, Scores
 
 
@@ -63,6 +64,7 @@ def report(
         facts=facts,
         verdicts=lines,
         protocol=protocol,
+        notes=notes.summary(maps.notes),
     )
     html = page.render(
         findings,

@@ -20,6 +20,7 @@ def summarise(
     facts: Mapping[str, Any],
     verdicts: Sequence[str],
     protocol: str,
+    notes: Mapping[str, Mapping[str, Mapping[str, float]]] | None = None,
 ) -> dict[str, Any]:
     """The summary of a run. NaN reads null: undefined, never 0."""
     methods: dict[str, dict[str, Any]] = {str(method.name): {} for method in findings.methods}
@@ -65,6 +66,7 @@ def summarise(
         "comparisons": comparisons,
         "verdicts": list(verdicts),
         "flags": {method: dict(counts) for method, counts in scores.flags.items()},
+        "notes": notes or {},
         "passes": passes,
         "seconds": dict(facts.get("seconds") or {}),
         "warnings": list(facts.get("warnings") or ()),
