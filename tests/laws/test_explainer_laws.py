@@ -1,61 +1,37 @@
-"""What holds for every explainer by being registered: batch, order, shape, and a model left as it was."""
+"""What holds for every explainer on every family of nets by being registered: batch, order, shape, and a model left as
+it was."""
 
 import pytest
 import torch
+from families import FAMILIES
 from torch import nn
 
-from heatproof.base.records import Classifier
+from heatproof.base.errors import HeatproofError
 from heatproof.base.registry import bind, choices
 
 # Maps made elsewhere and maps made of others' maps are no explainers of a net: they have tests of their own.
-NAMES = [n for n, c in choices("explainer").items() if not c.facts.get("given") and not c.facts.get("combines")]
-IMAGES = torch.rand(5, 3, 24, 20, generator=torch.Generator().manual_seed(0))
-TARGETS = torch.tensor([0, 3, 1, 1, 2])
+CHOICES = {n: c for n, c in choices("explainer").items() if not c.facts.get("given") and not c.facts.get("combines")}
+PAIRS = [(name, family) for name in CHOICES for family, net in FAMILIES.items() if net.fits(CHOICES[name])]
+MISFITS = [(name, family) for name in CHOICES for family, net in FAMILIES.items() if not net.fits(CHOICES[name])]
 SEEDS = torch.tensor([7, -3, 2**61, 0, 12])
-
-
-class Breakable(nn.Module):
-    """A stem, a residual block with in-place activations, dropout and a head that can be told to fail."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 6, 3, padding=1), nn.BatchNorm2d(6), nn.ReLU(inplace=True))
-        self.pool = nn.MaxPool2d(2)
-        self.block = nn.Sequential(nn.Conv2d(6, 6, 3, padding=1), nn.BatchNorm2d(6))
-        self.relu = nn.ReLU(inplace=True)
-        self.dropout = nn.Dropout(0.5)
-        self.head = nn.Linear(6, 4)
-        self.broken = False
-
-    def forward(self, images):
-        x = self.pool(self.stem(images))
-        y = self.relu(self.block(x) + x)
-        if self.broken:
-            raise ArithmeticError("the net broke")
-        return self.head(self.dropout(y.mean((2, 3)))) * 20
-
-
-@pytest.fixture
-def classifier():
-    torch.manual_seed(4)
-    net = Breakable()
-    net.stem[1].running_mean.normal_()
-    background = torch.rand(3, 3, 24, 20, generator=torch.Generator().manual_seed(1))
-    return Classifier(net.eval(), tuple("abcd"), ("stem", "relu"), "laws", background=background)
+each_pair = pytest.mark.parametrize(("name", "family"), PAIRS)
 
 
 # Few draws on small images, signed where there is the choice: a random net may leave a rectified map nothing.
 SMALL = {"relu": False, "samples": 24, "segmentation": "grid", "segments": 9, "background": 3, "patch": 8, "stride": 5}
 
 
-def explain(name, classifier, rows=slice(None), images=IMAGES):
-    small = {key: value for key, value in SMALL.items() if key in choices("explainer")[name].parameters}
+def explain(name, family, classifier=None, rows=slice(None), layer=None):
+    small = {key: value for key, value in SMALL.items() if key in CHOICES[name].parameters}
     explainer = bind("explainer", name, small)
     more = {"seeds": SEEDS[rows]} if "seeds" in explainer.choice.supplied else {}
-    return explainer(classifier, images[rows], TARGETS[rows], **more)
+    if layer:
+        more["layer"] = layer
+    net = FAMILIES[family]
+    return explainer(classifier or net.classifier(), net.images()[rows], net.targets()[rows], **more)
 
 
-def footprint(net):
+def footprint(net: nn.Module):
     return {
         "modes": [part.training for part in net.modules()],
         "flags": [parameter.requires_grad for parameter in net.parameters()],
@@ -66,14 +42,15 @@ def footprint(net):
             for part in net.modules()
             for hooks in (part._forward_hooks, part._forward_pre_hooks, part._backward_hooks, part._backward_pre_hooks)
         ],
+        "own": [sorted(vars(part)) for part in net.modules()],
         "random": torch.get_rng_state().tolist(),
-        "images": IMAGES.tolist(),
+        "kernels": torch.backends.mha.get_fastpath_enabled(),
     }
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_shape_and_finiteness(name, classifier):
-    maps = explain(name, classifier)
+@each_pair
+def test_shape_and_finiteness(name, family):
+    maps = explain(name, family)
     assert maps.ndim == 3
     assert len(maps) == 5
     assert maps.dtype == torch.float32
@@ -82,57 +59,79 @@ def test_shape_and_finiteness(name, classifier):
     assert (maps.amax((1, 2)) > maps.amin((1, 2))).all()
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_a_batch_equals_single_images_in_any_order(name, classifier):
-    together = explain(name, classifier)
+@each_pair
+def test_a_batch_equals_single_images_in_any_order(name, family):
+    together = explain(name, family)
     scale = together.abs().max()
     for i in range(5):
-        alone = explain(name, classifier, slice(i, i + 1))
+        alone = explain(name, family, rows=slice(i, i + 1))
         torch.testing.assert_close(alone[0] / scale, together[i] / scale, atol=1e-5, rtol=0)
     order = torch.tensor([3, 0, 4, 2, 1])
-    torch.testing.assert_close(explain(name, classifier, order) / scale, together[order] / scale, atol=1e-5, rtol=0)
+    torch.testing.assert_close(explain(name, family, rows=order) / scale, together[order] / scale, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_same_seed_same_bits(name, classifier):
-    first = explain(name, classifier)
+@each_pair
+def test_same_seed_same_bits(name, family):
+    first = explain(name, family)
     torch.rand(3)
-    assert torch.equal(explain(name, classifier), first)
+    assert torch.equal(explain(name, family), first)
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_maps_depend_on_what_the_facts_say(name, classifier):
-    facts = choices("explainer")[name].facts
-    maps = explain(name, classifier)
+@pytest.mark.parametrize("name", CHOICES)
+def test_maps_depend_on_what_the_facts_say(name):
+    facts = CHOICES[name].facts
+    family = next(family for pair, family in PAIRS if pair == name)
+    classifier = FAMILIES[family].classifier()
+    maps = explain(name, family, classifier)
     with torch.no_grad():
         for parameter in classifier.module.parameters():
             parameter.mul_(-0.5).add_(0.1)
-    assert torch.equal(explain(name, classifier), maps) == bool(facts.get("control"))
+    assert torch.equal(explain(name, family, classifier), maps) == bool(facts.get("control"))
     if facts.get("constant"):
         assert torch.equal(maps[0], maps[1])
-    assert ("seeds" in choices("explainer")[name].supplied) == bool(facts.get("stochastic"))
+    assert ("seeds" in CHOICES[name].supplied) == bool(facts.get("stochastic"))
 
 
 @pytest.mark.parametrize("broken", [False, True])
-@pytest.mark.parametrize("name", NAMES)
-def test_everything_is_as_before_afterwards(name, broken, classifier):
+@each_pair
+def test_everything_is_as_before_afterwards(name, family, broken):
+    classifier = FAMILIES[family].classifier()
     net = classifier.module
     net.train()
-    net.block.eval()
-    net.head.weight.requires_grad_(False)
-    net.broken = broken
+    parts = list(net.modules())
+    parts[len(parts) // 2].eval()
+    next(net.parameters()).requires_grad_(False)
+    next(part for part in parts if hasattr(part, "broken")).broken = broken
     before = footprint(net)
-    if broken and not choices("explainer")[name].facts.get("control"):
+    if broken and not CHOICES[name].facts.get("control"):
         with pytest.raises(ArithmeticError, match="the net broke"):
-            explain(name, classifier)
+            explain(name, family, classifier)
     else:
-        explain(name, classifier)
+        explain(name, family, classifier)
     assert footprint(net) == before
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if "layer" in choices("explainer")[n].supplied])
+@each_pair
+def test_frozen_weights_and_inference_mode_change_nothing(name, family):
+    expected = explain(name, family)
+    classifier = FAMILIES[family].classifier()
+    for parameter in classifier.module.parameters():
+        parameter.requires_grad_(False)
+    with torch.inference_mode():
+        found = explain(name, family, classifier)
+    scale = expected.abs().max()
+    torch.testing.assert_close(found / scale, expected / scale, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("name", [n for n in CHOICES if "layer" in CHOICES[n].supplied])
 @pytest.mark.parametrize("layer", ["stem", "stem.0", "block", "block.1", "relu"])
-def test_every_layer_can_be_asked_for(name, layer, classifier):
-    maps = bind("explainer", name)(classifier, IMAGES, TARGETS, layer=layer)
+def test_every_layer_can_be_asked_for(name, layer):
+    maps = explain(name, "residual", layer=f"net.{layer}")
     assert tuple(maps.shape) == ((5, 24, 20) if layer.startswith("stem") else (5, 12, 10))
     assert maps.abs().max() > 0
+
+
+@pytest.mark.parametrize(("name", "family"), MISFITS)
+def test_a_net_that_does_not_fit_is_refused(name, family):
+    with pytest.raises(HeatproofError):
+        explain(name, family)

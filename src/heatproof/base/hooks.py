@@ -161,7 +161,7 @@ def _run(
 def _gradients(logits: Tensor, targets: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:
     if not logits.requires_grad:
         return [torch.zeros_like(output) for output in outputs]
-    score = logits.gather(1, targets[:, None]).sum()
+    score = logits.gather(1, targets.clone()[:, None]).sum()
     found = torch.autograd.grad(score, outputs, allow_unused=True)
     return [torch.zeros_like(o) if g is None else g for o, g in zip(outputs, found, strict=True)]
 

@@ -1,4 +1,4 @@
-"""Class activation maps weighted by gradients, at the layer's own resolution.
+"""Class activation maps with one weight a channel, from gradients, at the layer's own resolution.
 
 Conventions: `maps` (b, h, w) raw: no scaling, no enlarging. A map is identically zero where no gradient reaches the
 layer; its status says so later.
@@ -60,6 +60,29 @@ def gradcam_plus_plus(
         total = alpha.sum((2, 3), keepdim=True)
         alpha = alpha / torch.where(total == 0, torch.ones_like(total), total)
     return _combine(acts, (grads.clamp_min(0) * alpha).sum((2, 3)), relu)
+
+
+@choice(needs=("layer", "gradient"), source="Fu 2020, arXiv 2008.02312, Eq. 7-8")
+def xgradcam(
+    classifier: Classifier | nn.Module,
+    images: Float[Tensor, "b c h w"],
+    targets: Int64[Tensor, " b"],
+    *,
+    layer: str | None = None,
+    relu: bool,
+    epsilon: float,
+) -> Float[Tensor, "b u v"]:
+    """XGrad-CAM: the layer's channels weighted by gradients averaged with the activations as weights, summed.
+
+    `weight_k = sum_ij g_kij A_kij / (sum_ij A_kij + epsilon)`; a silent channel adds nothing. Where activations have
+    both signs their sum may be near 0 and the weight large: meant for layers behind a ReLU.
+
+    Source: Fu 2020, Eq. 7-8.
+    """
+    acts, grads = activations_and_gradients(classifier, images, targets, target_layer(classifier, layer))
+    total = acts.sum((2, 3)) + epsilon
+    weights = (grads * acts).sum((2, 3)) / torch.where(total == 0, torch.ones_like(total), total)
+    return _combine(acts, weights, relu)
 
 
 def _combine(acts: Tensor, weights: Tensor, relu: bool) -> Tensor:
