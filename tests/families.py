@@ -119,6 +119,7 @@ class Family:
         return (
             ("layer" not in needs or bool(self.layers))
             and ("attention" not in needs or self.attention)
+            and ("convolution" not in needs or bool(self.layers))
             and ("relu" not in needs or self.relu)
         )
 

@@ -8,10 +8,17 @@ from torch.nn import functional as F
 
 from heatproof.base import gradients
 from heatproof.base.errors import HeatproofError
-from heatproof.base.fields import hash_keys, normal
+from heatproof.base.fields import hash_keys, normal, uniform
 from heatproof.base.gradients import input_gradients, over_channels
+from heatproof.base.notes import SAMPLING, collected
 from heatproof.base.records import Classifier
-from heatproof.explainers.input_gradients import input_x_gradient, integrated_gradients, saliency, smoothgrad
+from heatproof.explainers.input_gradients import (
+    gradient_shap,
+    input_x_gradient,
+    integrated_gradients,
+    saliency,
+    smoothgrad,
+)
 
 IMAGES = torch.rand(3, 2, 6, 5, generator=torch.Generator().manual_seed(0))
 TARGETS = torch.tensor([2, 0, 1])
@@ -114,6 +121,53 @@ def test_smoothgrad_without_noise_is_saliency_and_follows_its_seeds():
     torch.testing.assert_close(smoothgrad(model, IMAGES, TARGETS, seeds=seeds, noise=0.0), plain)
     found = smoothgrad(model, IMAGES, TARGETS, seeds=seeds, noise=0.5)
     assert not torch.equal(found, smoothgrad(model, IMAGES, TARGETS, seeds=seeds + 1, noise=0.5))
+
+
+def with_background(model, count=4):
+    pool = torch.rand(count, 2, 6, 5, generator=torch.Generator().manual_seed(9))
+    return Classifier(model, tuple("abc"), (), "id", channels=2, background=pool), pool
+
+
+def test_gradient_shap_on_a_linear_net_is_weight_times_distance_from_the_baselines():
+    linear = nn.Sequential(nn.Flatten(), nn.Linear(60, 3))
+    classifier, pool = with_background(linear, 1)
+    weights = linear[1].weight.detach()[TARGETS].view(3, 2, 6, 5)
+    found = gradient_shap(classifier, IMAGES, TARGETS, seeds=torch.arange(3), background=1, samples=4)
+    torch.testing.assert_close(found, (weights * (IMAGES - pool)).sum(1))
+
+
+def test_gradient_shap_equals_its_slow_twin_and_adds_up():
+    model = net()
+    classifier, pool = with_background(model)
+    seeds = torch.tensor([5, 6, -7])
+    with collected() as notes:
+        found = gradient_shap(classifier, IMAGES, TARGETS, seeds=seeds, background=4, samples=400)
+    twin = net().double()
+    for b in range(3):
+        keys, total = hash_keys(seeds, 400)[b], torch.zeros(2, 6, 5, dtype=torch.float64)
+        for key, share in zip(keys, uniform(seeds, (400,))[b].double(), strict=True):
+            start = pool[int(key) % 4].double()
+            between = (start + share * (IMAGES[b].double() - start))[None].requires_grad_()
+            total += torch.autograd.grad(twin(between)[0, TARGETS[b]], between)[0][0] * (IMAGES[b].double() - start)
+        torch.testing.assert_close(found[b].double(), (total / 400).sum(0), atol=1e-5, rtol=1e-3)
+    with torch.no_grad():
+        expected = model(IMAGES).gather(1, TARGETS[:, None])[:, 0] - model(pool).mean(0)[TARGETS]
+    torch.testing.assert_close(found.sum((1, 2)), expected, atol=0.1 * float(expected.abs().max()), rtol=0)
+    assert notes[SAMPLING].shape == (3,)
+    assert notes[SAMPLING].min() > 0.9
+
+
+@pytest.mark.parametrize("method", [smoothgrad, gradient_shap])
+def test_one_sample_is_refused(method):
+    with pytest.raises(HeatproofError, match="samples: at least two are needed, got 1"):
+        method(
+            with_background(net())[0],
+            IMAGES,
+            TARGETS,
+            seeds=torch.arange(3),
+            samples=1,
+            **({"background": 4} if method is gradient_shap else {}),
+        )
 
 
 def test_points_share_passes_and_memory_that_runs_out_halves_them(monkeypatch):

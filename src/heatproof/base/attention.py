@@ -3,8 +3,8 @@
 Conventions: `maps[l]` (b, heads, t, t) is block l's matrix behind the softmax, rows = the token that looks, columns =
 the token looked at; the first `prefix` tokens (class, distillation, register) have no place in the image, the others
 are a grid read row by row. Understood are torch's `nn.MultiheadAttention` (torchvision) and attention that multiplies
-out the matrix and drops out of it (`attn_drop`: timm). Fused kernels are left out while it runs, and only then. Weights,
-flags, modes, hooks and random states are as before afterwards, also after an error.
+out the matrix and drops out of it (`attn_drop`: timm). Fused kernels are left out while it runs, and only then.
+Weights, flags, modes, hooks and random states are as before afterwards, also after an error.
 """
 
 from collections.abc import Iterator, Sequence
@@ -27,7 +27,7 @@ MOST_PREFIX = 16
 
 @dataclass
 class Attention:
-    """What one pass gave. `grid`: rows and columns of patches. `logits`: (b, k), or (blocks * b, k) of `every_block`."""
+    """What one pass gave. `grid`: rows and columns of patches. `logits`: (b, k), of `every_block` (blocks * b, k)."""
 
     maps: list[Float[Tensor, "b heads t t"]] = field(default_factory=list)
     logits: Tensor = field(default_factory=lambda: torch.empty(0))
@@ -217,7 +217,11 @@ def _check(kept: Attention, grids: Sequence[tuple[int, int]], names: Sequence[st
     fits = [(u, v) for u, v in grids if rows == tokens and 0 <= tokens - u * v <= MOST_PREFIX and u * v > 1]
     if not fits:
         raise HeatproofError(
-            fault("attention", f"no convolution of the net shows how its {tokens} tokens lie in the image", got=list(grids))
+            fault(
+                "attention",
+                f"no convolution of the net shows how its {tokens} tokens lie in the image",
+                got=list(grids),
+            )
         )
     kept.grid = fits[-1]
     kept.prefix = tokens - kept.grid[0] * kept.grid[1]

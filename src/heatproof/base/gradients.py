@@ -4,13 +4,14 @@ Conventions: as `hooks.py`: each image gets the gradient of its own target logit
 and the random states are as before afterwards, also after an error.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.forwards import forwards_of
 from heatproof.base.hooks import module_of, quiet
 from heatproof.base.records import Classifier
 
@@ -37,32 +38,33 @@ def input_gradients(
 def mean_of_points(
     classifier: Classifier | nn.Module,
     targets: Int64[Tensor, " b"],
-    n: int,
+    points: Sequence[int],
     point: Callable[[int], tuple[Float[Tensor, "b c h w"], Float[Tensor, "b c h w"] | None]],
 ) -> Float[Tensor, "b c h w"]:
-    """Mean over `n` points of an image of gradient times factor: `1/n sum_i factor_i * gradient(point_i)`.
+    """Mean over points of an image of gradient times factor: `1/n sum_i factor_i * gradient(point_i)`.
 
     `point(i)` gives the images at point i and what their gradients are multiplied by (None = 1). Points of all images
-    share passes of about `AT_ONCE` images; where memory runs out they are halved.
+    share passes of about `AT_ONCE` images, which are counted; where memory runs out they are halved.
     """
     total: Tensor | None = None
     together = max(1, AT_ONCE // len(targets))
     first = 0
-    while first < n:
-        points = [point(i) for i in range(first, min(first + together, n))]
+    while first < len(points):
+        chosen = [point(i) for i in points[first : first + together]]
         try:
-            found = input_gradients(classifier, torch.cat([p for p, _ in points]), targets.repeat(len(points)))
+            found = input_gradients(classifier, torch.cat([p for p, _ in chosen]), targets.repeat(len(chosen)))
         except torch.OutOfMemoryError:
             if together == 1:
                 raise
             together //= 2
             continue
-        for gradient, (_, factor) in zip(found.chunk(len(points)), points, strict=True):
+        for gradient, (_, factor) in zip(found.chunk(len(chosen)), chosen, strict=True):
             term = gradient if factor is None else gradient * factor
             total = term if total is None else total + term
-        first += len(points)
+        first += len(chosen)
+        forwards_of(classifier).passes += len(found)
     assert total is not None, "at least one point"
-    return total / n
+    return total / len(points)
 
 
 def over_channels(values: Float[Tensor, "b c h w"], how: str) -> Float[Tensor, "b h w"]:

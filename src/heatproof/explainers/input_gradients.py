@@ -4,15 +4,18 @@ Conventions: raw maps (b, h, w). `channels` says how the colours of a pixel beco
 contributions still add up; `max_abs`, `sum_abs` and `norm` are not negative.
 """
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from heatproof.base.background import background as background_images
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.fields import hash_keys, normal
+from heatproof.base.fields import hash_keys, normal, uniform
 from heatproof.base.gradients import input_gradients, mean_of_points, over_channels
+from heatproof.base.notes import note_halves
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
 
@@ -48,7 +51,7 @@ def input_x_gradient(
     return over_channels(images * input_gradients(classifier, images, targets), channels)
 
 
-@choice(needs=("gradient",), source="Sundararajan 2017, arXiv 1703.01365, Eq. 1")
+@choice(needs=("gradient",), forwards="steps", source="Sundararajan 2017, arXiv 1703.01365, Eq. 1")
 def integrated_gradients(
     classifier: Classifier | nn.Module,
     images: Float[Tensor, "b c h w"],
@@ -72,10 +75,10 @@ def integrated_gradients(
     def point(i: int) -> tuple[Tensor, None]:
         return start + (i + 0.5) / steps * way, None
 
-    return over_channels(way * mean_of_points(classifier, targets, steps, point), channels)
+    return over_channels(way * mean_of_points(classifier, targets, range(steps), point), channels)
 
 
-@choice(needs=("gradient",), stochastic=True, source="Smilkov 2017, arXiv 1706.03825, Eq. 2")
+@choice(needs=("gradient",), stochastic=True, forwards="samples", source="Smilkov 2017, arXiv 1706.03825, Eq. 2")
 def smoothgrad(
     classifier: Classifier | nn.Module,
     images: Float[Tensor, "b c h w"],
@@ -88,7 +91,8 @@ def smoothgrad(
 ) -> Float[Tensor, "b h w"]:
     """The mean gradient over noisy copies of the image.
 
-    `noise`: standard deviation as a share of the image's own range of values; copies are not clipped.
+    `noise`: standard deviation as a share of the image's own range of values; copies are not clipped. Notes how well
+    the maps from two halves of the copies agree.
 
     Source: Smilkov 2017, Eq. 2.
     """
@@ -98,7 +102,53 @@ def smoothgrad(
     def point(i: int) -> tuple[Tensor, None]:
         return images + spread * normal(keys[:, i], tuple(images.shape[1:])), None
 
-    return over_channels(mean_of_points(classifier, targets, samples, point), channels)
+    return _of_halves(classifier, targets, samples, point, channels)
+
+
+@choice(needs=("gradient",), stochastic=True, forwards="samples", source="Erion 2021, arXiv 1906.10670, Eq. 3")
+def gradient_shap(
+    classifier: Classifier | nn.Module,
+    images: Float[Tensor, "b c h w"],
+    targets: Int64[Tensor, " b"],
+    *,
+    seeds: Int64[Tensor, " b"],
+    samples: int,
+    background: int,
+    channels: Literal["sum", "max_abs", "sum_abs", "norm"],
+) -> Float[Tensor, "b h w"]:
+    """Expected gradients: integrated gradients over training images as baselines, one random point of each way.
+
+    `mean over samples of (x - x') * gradient(x' + a (x - x'))`, x' one of `background` training images, a uniform in
+    [0, 1). With `channels=sum` a map sums, up to its sampling error, to logit(x) less the mean logit of the baselines.
+    Notes how well the maps from two halves of the samples agree. Raises HeatproofError without training images.
+
+    Source: Erion 2021, Eq. 3; `GradientShap` of captum, `GradientExplainer` of shap.
+    """
+    pool = background_images(classifier, background, images)
+    keys = hash_keys(seeds.to(images.device), samples)
+    share = uniform(seeds.to(images.device), (samples,)).to(images)
+
+    def point(i: int) -> tuple[Tensor, Tensor]:
+        way = images - pool[keys[:, i] % len(pool)]
+        return images - (1 - share[:, i, None, None, None]) * way, way
+
+    return _of_halves(classifier, targets, samples, point, channels)
+
+
+def _of_halves(
+    classifier: Classifier | nn.Module,
+    targets: Tensor,
+    samples: int,
+    point: Callable[[int], tuple[Tensor, Tensor | None]],
+    channels: str,
+) -> Tensor:
+    """The map from all points, made of two halves whose agreement is noted."""
+    if samples < 2:
+        raise HeatproofError(fault("samples", "at least two are needed", got=samples))
+    parts = [range(samples // 2), range(samples // 2, samples)]
+    first, second = (mean_of_points(classifier, targets, part, point) for part in parts)
+    note_halves(over_channels(first, channels), over_channels(second, channels))
+    return over_channels((first * len(parts[0]) + second * len(parts[1])) / samples, channels)
 
 
 def _baseline(classifier: Classifier | nn.Module, images: Tensor, baseline: float | str) -> Tensor:
