@@ -3,8 +3,8 @@
 Conventions: as `gradcam.py`: raw maps, before the library scales them to [0, 1] and enlarges them. The library works on
 a copy of the model. Guarded against (pytorch-grad-cam 1.5.7): fewer targets than images give silent zero maps; its
 `with` block swallows an IndexError; frozen weights leave it without gradients; operations in place behind the layer
-change what it recorded; FullGrad pairs the biases of a net with branches with gradients of other layers; its kernel PCA draws
-from NumPy's global state. (Its ShapleyCAM is not offered: it raises where the logit is linear behind the layer.)
+change what it recorded; FullGrad pairs the biases of a net with branches with gradients of other layers; its kernel PCA
+draws from NumPy's global state. (Its ShapleyCAM is not offered: it raises where the logit is linear behind the layer.)
 """
 
 import copy
