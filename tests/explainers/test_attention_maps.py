@@ -150,7 +150,7 @@ def test_matrices_are_the_model_s_own_and_the_tokens_read_are_found(name):
     with attending(net, images) as attention:
         torch.testing.assert_close(attention.logits.detach(), logits, atol=1e-4, rtol=1e-4)
         assert len(attention.maps) == 3
-        assert attention.prefix == NETS[name][2]
+        assert attention.layout.prefix == NETS[name][2]
         for matrix in attention.maps:
             torch.testing.assert_close(matrix.sum(-1), torch.ones_like(matrix[..., 0]))
         read = read_tokens(attention.gradients(TARGETS)[-1])

@@ -1,15 +1,15 @@
 """Attention of a vision transformer as it runs: the matrices of all blocks, in one graph with the logits.
 
 Conventions: `maps[l]` (b, heads, t, t) is block l's matrix behind the softmax, rows = the token that looks, columns =
-the token looked at; the first `prefix` tokens (class, distillation, register) have no place in the image, the others
-are a grid read row by row. Understood are torch's `nn.MultiheadAttention` (torchvision) and attention that multiplies
-out the matrix and drops out of it (`attn_drop`: timm). Fused kernels are left out while it runs, and only then.
-Weights, flags, modes, hooks and random states are as before afterwards, also after an error.
+the token looked at; `layout` says which tokens have a place in the image and where. Understood are torch's
+`nn.MultiheadAttention` (torchvision) and attention that multiplies out the matrix and drops out of it (`attn_drop`:
+timm). Fused kernels are left out while it runs, and only then. Weights, flags, modes, hooks and random states are as
+before afterwards, also after an error.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -19,24 +19,21 @@ from torch.nn import functional as F
 
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.hooks import module_of, quiet
+from heatproof.base.places import Grid, Layout, grids_seen, layout_of
 from heatproof.base.records import Classifier
 
-# Tokens without a place in the image: more than these is another layout.
-MOST_PREFIX = 16
 
-
-@dataclass
+@dataclass(frozen=True)
 class Attention:
-    """What one pass gave. `grid`: rows and columns of patches. `logits`: (b, k), of `every_block` (blocks * b, k)."""
+    """What one pass gave. `layout`: where the tokens lie. `logits`: (b, k), of `every_block` (blocks * b, k)."""
 
-    maps: list[Float[Tensor, "b heads t t"]] = field(default_factory=list)
-    logits: Tensor = field(default_factory=lambda: torch.empty(0))
-    grid: tuple[int, int] = (0, 0)
-    prefix: int = 0
+    maps: list[Float[Tensor, "b heads t t"]]
+    logits: Tensor
+    layout: Layout
 
     def on_grid(self, tokens: Float[Tensor, "b t"]) -> Float[Tensor, "b u v"]:
         """One value a token laid out as the grid, tokens without a place left out."""
-        return tokens[:, self.prefix :].unflatten(1, self.grid)
+        return self.layout.cells(tokens[..., None])[:, 0]
 
     def gradients(self, targets: Int64[Tensor, " b"]) -> list[Float[Tensor, "b heads t t"]]:
         """Gradients of the target logits with respect to every block's matrix; zeros where they do not depend on it."""
@@ -57,23 +54,18 @@ def attending(
     """
     module = module_of(classifier)
     parts = _attention_parts(module)
-    kept = Attention()
-    grids: list[tuple[int, int]] = []
+    maps: list[Tensor] = []
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode(False))
         stack.enter_context(torch.enable_grad())
         stack.enter_context(quiet(module))
         for name, part in parts:
-            stack.enter_context(_recorded(name, part, kept.maps))
-        for part in module.modules():
-            if isinstance(part, nn.Conv2d):
-                handle = part.register_forward_hook(lambda _p, _i, output: grids.append(tuple(output.shape[-2:])))
-                stack.callback(handle.remove)
+            stack.enter_context(_recorded(name, part, maps))
+        grids = stack.enter_context(grids_seen(module))
         if every_block:
             stack.enter_context(_blocks_to_the_end(module, [name for name, _ in parts]))
-        kept.logits = module(images.clone() if images.is_inference() else images.detach())
-        _check(kept, grids, [name for name, _ in parts])
-        yield kept
+        logits = module(images.clone() if images.is_inference() else images.detach())
+        yield Attention(maps, logits, _layout(maps, images, grids, len(parts)))
 
 
 def read_tokens(last: Float[Tensor, "b heads t t"]) -> Float[Tensor, "b t"]:
@@ -125,16 +117,17 @@ def _recorded(name: str, part: nn.Module, maps: list[Tensor]) -> Iterator[None]:
         finally:
             handle.remove()
         return
-    fused = vars(part).get("fused_attn")
-    handle = part.attn_drop.register_forward_hook(lambda _p, _i, output: keep(output))
+    own, dropout = vars(part), part.get_submodule("attn_drop")
+    fused = own.get("fused_attn")
+    handle = dropout.register_forward_hook(lambda _p, _i, output: keep(output))
     try:
         if fused is not None:
-            part.fused_attn = False
+            own["fused_attn"] = False
         yield
     finally:
         handle.remove()
         if fused is not None:
-            part.fused_attn = fused
+            own["fused_attn"] = fused
 
 
 def _written_out(
@@ -202,9 +195,10 @@ def block_names(names: Sequence[str]) -> list[str]:
     return [".".join(parts[: common + 1]) for parts in split]
 
 
-def _check(kept: Attention, grids: Sequence[tuple[int, int]], names: Sequence[str]) -> None:
-    shapes = {tuple(matrix.shape) for matrix in kept.maps}
-    if len(shapes) != 1 or len(kept.maps) != len(names) or kept.maps[0].ndim != 4:
+def _layout(maps: Sequence[Tensor], images: Tensor, grids: set[Grid], num_blocks: int) -> Layout:
+    shapes = {tuple(matrix.shape) for matrix in maps}
+    square = len(shapes) == 1 and len(maps) == num_blocks and maps[0].ndim == 4 and len(maps[0]) == len(images)
+    if not square or maps[0].shape[2] != maps[0].shape[3]:
         raise HeatproofError(
             fault(
                 "attention",
@@ -213,15 +207,10 @@ def _check(kept: Attention, grids: Sequence[tuple[int, int]], names: Sequence[st
                 hint="Explain this net with gradcam or integrated_gradients.",
             )
         )
-    rows, tokens = kept.maps[0].shape[-2:]
-    fits = [(u, v) for u, v in grids if rows == tokens and 0 <= tokens - u * v <= MOST_PREFIX and u * v > 1]
-    if not fits:
+    layout = layout_of(maps[0][:, 0], images, grids)
+    if layout is None:
+        tokens = maps[0].shape[-1]
         raise HeatproofError(
-            fault(
-                "attention",
-                f"no convolution of the net shows how its {tokens} tokens lie in the image",
-                got=list(grids),
-            )
+            fault("attention", f"no convolution shows how the {tokens} tokens lie in the image", got=sorted(grids))
         )
-    kept.grid = fits[-1]
-    kept.prefix = tokens - kept.grid[0] * kept.grid[1]
+    return layout
