@@ -31,7 +31,7 @@ def kpcacam(
     *,
     layer: str | None = None,
     relu: bool,
-    kernel: Literal["sigmoid", "rbf", "poly", "linear", "cosine"],
+    kernel_function: Literal["sigmoid", "rbf", "poly", "linear", "cosine"],
 ) -> Float[Tensor, "b u v"]:
     """KPCA-CAM: the activations' first component in kernel principal component analysis, whatever the class.
 
@@ -43,7 +43,9 @@ def kpcacam(
 
     acts, _ = activations_and_gradients(classifier, images, targets, target_layer(classifier, layer))
     with _numpy_seeded():
-        maps = torch.from_numpy(get_2d_projection_kernel(acts.float().numpy(force=True), kernel)).to(acts.device)
+        maps = torch.from_numpy(get_2d_projection_kernel(acts.float().numpy(force=True), kernel_function)).to(
+            acts.device
+        )
     total = acts.float().sum(1)
     along = (maps * (total - total.mean((1, 2), keepdim=True))).sum((1, 2), keepdim=True)
     maps = torch.where(along < 0, -maps, maps)
