@@ -111,7 +111,21 @@ def test_lists(show: str, parts: list[str], main) -> None:
 def test_layers_of_a_model(main) -> None:
     code, out, _ = main("show=layers", "model.stages=3")
     assert code == 0
-    assert out.splitlines()[-1].strip().startswith("stage3")
+    lines = out.splitlines()
+    assert lines[0].startswith("layers of small_cnn on 1 x 64 x 64 px")
+    assert [line.split() for line in lines[1:-1]] == [
+        ["stage1", "16", "x", "64", "x", "64"],
+        ["stage2", "32", "x", "32", "x", "32"],
+        ["stage3", "64", "x", "16", "x", "16", "<-", "automatic"],
+    ]
+    assert "none, no layer of this net has places" in main("show=layers", "model=mlp", "dataset.num_images=60")[1]
+
+
+def test_layers_of_a_transformer_say_what_stands_beside_the_places(main) -> None:
+    code, out, _ = main("show=layers", "model=deit_tiny", "model.name=test_vit", "dataset.num_images=60")
+    assert code == 0
+    assert "blocks.4" in out
+    assert "  blocks.5.norm1  64 x 4 x 4, 1 token beside them   <- automatic" in out.splitlines()
 
 
 def test_the_plan_of_every_job(main) -> None:

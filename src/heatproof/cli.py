@@ -207,14 +207,27 @@ def _shown(job: Job, plan: Plan | None) -> str:
 def _layers_text(plan: Plan) -> str:
     import torch
 
-    from heatproof.base.layers import explanation_layers
-    from heatproof.base.nets import build_net
+    from heatproof.base.layers import explanation_layers, spatial_layers
+    from heatproof.base.nets import build_net, untrained
 
+    size, channels = plan.load.size, plan.load.channels
     classes = next(iter(plan.counts.values()), {})
-    module = build_net(plan.model, max(2, len(classes)), plan.load.channels, plan.load.size)
-    names = explanation_layers(module, torch.zeros(2, plan.load.channels, plan.load.size, plan.load.size))
-    head = f"layers of {plan.model_name}, shallow to deep; explainer.gradcam.layer=NAME, null = the last one:"
-    return "\n".join([head, *(f"  {name}" for name in names)])
+    module = build_net(untrained(plan.model), max(2, len(classes)), channels, size)
+    example = torch.rand(1, channels, size, size)
+    names, found = explanation_layers(module, example), spatial_layers(module, example)
+    head = f"layers of {plan.model_name} on {channels} x {size} x {size} px, shallow to deep, as channels x rows x columns"
+    if not names:
+        return f"{head}: none, no layer of this net has places in the image"
+    width = max(map(len, names))
+    lines = []
+    for name in names:
+        layer = found[name]
+        prefix = layer.layout.prefix
+        tokens = f", {prefix} token{'s' if prefix > 1 else ''} beside them" if prefix else ""
+        automatic = "   <- automatic" if name == names[-1] else ""
+        lines.append(f"  {name:<{width}}  {layer.channels} x {layer.layout.rows} x {layer.layout.cols}{tokens}{automatic}")
+    note = "explainer.gradcam.layer=NAME takes one of them, or a module inside one; null takes the automatic one."
+    return "\n".join([f"{head}:", *lines, note])
 
 
 def _store_text() -> str:

@@ -30,6 +30,7 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.base import notes
+    from heatproof.base.nets import check_layers
     from heatproof.stages.explain import explain
     from heatproof.stages.load import load
     from heatproof.stages.measure import measure
@@ -44,6 +45,8 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     if plan.stage == "load":
         return stopped(folder, "load", f"{len(samples.table)} images", samples.remarks)
     with clock("train"):
+        named = [method.layer for method in plan.methods if method.layer is not None]
+        check_layers(plan.model, samples.images(samples.rows(plan.eval.split)[:1]), len(samples.classes), named)
         classifier = train(samples, plan.model, plan.train, plan.compute, store, progress=progress)
     if plan.stage == "train":
         return stopped(folder, "train", f"best epoch {classifier.best_epoch}", classifier.remarks)

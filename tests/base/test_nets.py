@@ -4,7 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from heatproof.base.nets import Normalise, TwoLogits, as_classifier, normalisation, normalise_inside
+from heatproof.base.errors import HeatproofError
+from heatproof.base.nets import (
+    Normalise,
+    TwoLogits,
+    as_classifier,
+    check_layers,
+    normalisation,
+    normalise_inside,
+    two_logits_outside,
+)
+from heatproof.base.registry import bind
 
 
 def conv_net(outputs):
@@ -87,3 +97,46 @@ def test_the_identity_follows_the_weights():
     with torch.no_grad():
         net[0].bias[0] += 1
     assert as_classifier(net, images).identity != first
+
+
+def test_two_logits_outside_keep_the_names_of_layers():
+    net = conv_net(1).eval()
+    images = torch.rand(3, 3, 8, 8)
+    wanted = TwoLogits(copy.deepcopy(net))(images)
+    changed = two_logits_outside(net)
+    assert changed(images).equal(wanted)
+    assert as_classifier(changed, images).layers == ("0", "1")
+    loss = torch.nn.functional.cross_entropy(wanted, torch.tensor([0, 1, 1]))
+    plain = torch.nn.functional.binary_cross_entropy_with_logits(wanted[:, 1] * 2, torch.tensor([0.0, 1.0, 1.0]))
+    torch.testing.assert_close(loss, plain)
+
+
+def test_a_sequential_net_normalises_in_front():
+    bare = conv_net(2).eval()
+    images = torch.rand(2, 3, 8, 8)
+    net = normalise_inside(copy.deepcopy(bare), [0.5] * 3, [0.25] * 3).eval()
+    assert net(images).allclose(bare((images - 0.5) / 0.25), atol=1e-6)
+    assert list(net.state_dict()) == list(bare.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("layer", "message"),
+    [
+        ("blocks.5", r"class token alone.*got 'blocks\.5'\. Take blocks\.5\.norm1"),
+        ("blocks.3.norm7", r"no such module, got 'blocks\.3\.norm7'\. Did you mean 'blocks\.3\.norm\d'"),
+        ("head", "has no spatial grid"),
+    ],
+)
+def test_a_layer_without_a_map_is_refused_before_training(layer, message):
+    model, images = bind("model", "timm", {"name": "test_vit"}), torch.rand(1, 1, 32, 32)
+    state = torch.get_rng_state()
+    check_layers(model, images, 3, ["blocks.4", "blocks.5.norm1"])
+    with pytest.raises(HeatproofError, match=message):
+        check_layers(model, images, 3, ["blocks.4", layer])
+    assert torch.get_rng_state().equal(state)
+
+
+def test_a_head_that_starts_from_zeros_hides_no_such_layer():
+    model, images = bind("model", "torchvision", {"name": "vit_b_32"}), torch.rand(1, 1, 64, 64)
+    with pytest.raises(HeatproofError, match=r"Take encoder\.layers\.encoder_layer_11\.ln_1"):
+        check_layers(model, images, 3, ["encoder.layers.encoder_layer_11"])

@@ -1,4 +1,5 @@
 import copy
+import os
 
 import pytest
 import torch
@@ -54,6 +55,50 @@ def test_files_that_are_no_weights_are_refused(tmp_path, capsys):
         with pytest.raises(HeatproofError, match=message):
             read_state(tmp_path / name)
     assert "ran" not in capsys.readouterr().out
+
+
+class Planted:
+    """Unpickled by a careless reader, it makes a folder."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (os.mkdir, (str(self.path),))
+
+
+@pytest.mark.parametrize("name", ["weights.pth", "weights.pt", "weights.safetensors", "weights.bin"])
+def test_code_in_a_file_is_not_run(tmp_path, name):
+    planted = tmp_path / "planted"
+    torch.save({**net().state_dict(), "evil": Planted(planted)}, tmp_path / name)
+    with pytest.raises(HeatproofError, match=f"cannot be read as weights.*{name}"):
+        read_state(tmp_path / name)
+    # The same in the format of old, which is a bare pickle.
+    torch.save({"evil": Planted(planted)}, tmp_path / name, _use_new_zipfile_serialization=False)
+    with pytest.raises(HeatproofError, match="cannot be read as weights"):
+        read_state(tmp_path / name)
+    assert not planted.exists()
+    if not name.endswith(".safetensors"):
+        torch.load(tmp_path / name, weights_only=False)
+        assert planted.exists(), "the plant works where a reader is careless"
+
+
+@pytest.mark.parametrize("kind", ["pth", "safetensors"])
+@pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.99])
+def test_a_file_cut_off_anywhere_is_refused(tmp_path, kind, share):
+    path = tmp_path / f"weights.{kind}"
+    state = net().state_dict()
+    save_file(state, path) if kind == "safetensors" else torch.save(state, path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    with pytest.raises(HeatproofError, match="cannot be read as weights"):
+        read_state(path)
+
+
+def test_a_folder_is_no_file_of_weights(tmp_path):
+    (tmp_path / "weights.pth").mkdir()
+    with pytest.raises(HeatproofError, match="no such file"):
+        read_state(tmp_path / "weights.pth")
 
 
 def test_a_head_of_another_size_is_left_out():

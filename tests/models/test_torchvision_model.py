@@ -8,6 +8,8 @@ from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from heatproof.base.errors import HeatproofError
+from heatproof.base.hooks import activations_and_gradients
+from heatproof.base.layers import explanation_layers
 from heatproof.base.nets import provenance_of
 from heatproof.base.registry import bind, preset
 
@@ -107,3 +109,16 @@ def test_published_weights_recognise_photographs():
         best = net(pil_to_tensor(image)[None] / 255).topk(5).indices[0]
         hits += any(names[i] in file.stem.lower().replace("_", " ") for i in best.tolist())
     assert hits >= len(files) * 0.6
+
+
+def test_densenet_s_last_layer_holds_what_the_head_sees():
+    net = build(name="densenet121")
+    images = torch.rand(2, 3, 64, 64)
+    acts, grads = activations_and_gradients(net, images, torch.tensor([0, 1]), "features.relu5")
+    assert explanation_layers(net, images)[-1] == "features.relu5"
+    assert acts.min() == 0
+    assert net.classifier(acts.mean((2, 3))).allclose(net(images), atol=1e-6)
+    # Their mean goes into the head: the gradient is the head's weight over the number of cells.
+    wanted = net.classifier.weight[[0, 1], :, None, None] / acts[0, 0].numel()
+    on = acts > 0
+    assert grads[on].allclose(wanted.expand_as(grads)[on])

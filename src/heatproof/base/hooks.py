@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import explanation_layers, reads_prefix_alone
 from heatproof.base.places import Grid, Layout, grids_seen, layout_of
 from heatproof.base.records import Classifier
+
+# A net of more modules than this is not listed whole in a message.
+MANY = 40
 
 ActivationsAndGradients = tuple[Tensor, Tensor]
 
@@ -120,7 +124,7 @@ def _run(
     parts = dict(module.named_modules())
     unknown = [layer for layer in layers if layer not in parts or not layer]
     if unknown:
-        raise HeatproofError(*(fault("layer", "no such module", got=u, choices=_names(module)) for u in unknown))
+        raise HeatproofError(*(_unknown(module, images, layer) for layer in unknown))
     outputs: dict[str, Tensor] = {}
 
     def record(layer: str) -> Any:
@@ -154,7 +158,7 @@ def _run(
             lost.append(layer)
         found[layer] = (layout.cells(outputs[layer].detach()), layout.cells(gradient))
     if lost:
-        raise HeatproofError(*(_unreached(module, images, layer) for layer in lost))
+        raise HeatproofError(*(unreached_fault(module, images, layer) for layer in lost))
     return found
 
 
@@ -179,13 +183,21 @@ def _layout(output: Tensor, images: Tensor, grids: set[Grid], layer: str) -> Lay
     return layout
 
 
-def _unreached(module: nn.Module, images: Tensor, layer: str) -> str:
+def unreached_fault(module: nn.Module, images: Tensor, layer: str) -> str:
+    """What to say of a layer of which the score reads prefix tokens alone."""
     return fault(
         "layer",
         "the score reads its class token alone, so the gradient is zero at every place of the image",
         got=layer,
         hint=f"Take {explanation_layers(module, images)[-1]}, the last layer whose places reach the score.",
     )
+
+
+def _unknown(module: nn.Module, images: Tensor, layer: str) -> str:
+    names = _names(module)
+    if len(names) > MANY:
+        names = [*get_close_matches(layer, names, n=1, cutoff=0.5), *explanation_layers(module, images)]
+    return fault("layer", "no such module", got=layer, choices=dict.fromkeys(names))
 
 
 def _names(module: nn.Module) -> list[str]:

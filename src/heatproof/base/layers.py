@@ -3,7 +3,7 @@
 Conventions: names as in `named_modules()`, shallow to deep in the order in which the modules finish.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -92,7 +92,7 @@ def head_name(module: nn.Module) -> str:
     return ""
 
 
-def unreached(module: nn.Module, example: Float[Tensor, "n c h w"], names: list[str]) -> set[str]:
+def unreached(module: nn.Module, example: Float[Tensor, "n c h w"], names: Iterable[str]) -> set[str]:
     """Those of the layers of which the score reads prefix tokens alone: zero gradient at all places, but not at them.
 
     The gradient is that of what the head is given, for a head may be zero before it is trained (torchvision's is).
@@ -151,6 +151,8 @@ def _inside(name: str, container: str) -> bool:
 def _ladder(names: list[str], parts: Mapping[str, nn.Module], seen: Mapping[str, _Found]) -> list[str]:
     """The outermost blocks of a net, shallow to deep, and its last layer."""
     carriers = [name for name in names if _has_weights(parts[name])]
+    if not carriers:
+        return []
     frontier = _outermost(names)
     while opened := [name for name in frontier if _is_stack(name, carriers, parts, seen)]:
         names = [name for name in names if name not in opened]

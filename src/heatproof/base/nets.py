@@ -2,15 +2,16 @@
 
 import copy
 from collections import OrderedDict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.layers import explanation_layers
+from heatproof.base.hooks import shared_pass, unreached_fault
+from heatproof.base.layers import explanation_layers, unreached
 from heatproof.base.records import Classifier
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.weights import state_hash
@@ -99,6 +100,27 @@ def num_outputs(num_classes: int, one_logit: bool) -> int:
             )
         )
     return 1 if one_logit else num_classes
+
+
+def untrained(model: Bound) -> Bound:
+    """The same choice with random weights: for questions that weights do not decide."""
+    return replace(model, settings={**model.settings, **({"weights": None} if "weights" in model.settings else {})})
+
+
+def check_layers(model: Bound, images: Float[Tensor, "n c h w"], num_classes: int, layers: Iterable[str]) -> None:
+    """Nothing; raises HeatproofError, before a net is trained, for layers that it has not or that no map can come from.
+
+    The net is built with random weights and run on one of the images.
+    """
+    layers = list(dict.fromkeys(layers))
+    if not layers:
+        return
+    with torch.random.fork_rng(devices=[]):
+        net = build_net(untrained(model), max(2, num_classes), images.shape[1], images.shape[-1])
+    with shared_pass(net, images[:1], torch.zeros(1, dtype=torch.int64), layers):
+        lost = unreached(net, images, layers)
+    if lost:
+        raise HeatproofError(*(unreached_fault(net, images, layer) for layer in layers if layer in lost))
 
 
 def build_net(model: Bound, num_classes: int, channels: int, size: int) -> nn.Module:

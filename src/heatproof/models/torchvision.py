@@ -62,7 +62,8 @@ def torchvision(
         extra = {"image_size": _fitting(name, size or published.meta["min_size"][0])}
     net = library.get_model(name, weights=None, num_classes=outputs, **extra)
     if isinstance(net, library.DenseNet):
-        net.features.add_module("relu5", nn.ReLU())
+        # Not nn.ReLU, which keeps its output for the backward pass: the ReLU that follows overwrites it in place.
+        net.features.add_module("relu5", nn.Threshold(0.0, 0.0))
     own_head = head_name(net).partition(".")[0]
     if head != "linear":
         net = _with_head(net, name, DENSE[head], outputs)
