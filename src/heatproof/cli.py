@@ -215,7 +215,9 @@ def _layers_text(plan: Plan) -> str:
     module = build_net(untrained(plan.model), max(2, len(classes)), channels, size)
     example = torch.rand(1, channels, size, size)
     names, found = explanation_layers(module, example), spatial_layers(module, example)
-    head = f"layers of {plan.model_name} on {channels} x {size} x {size} px, shallow to deep, as channels x rows x columns"
+    head = (
+        f"layers of {plan.model_name} on {channels} x {size} x {size} px, shallow to deep, as channels x rows x columns"
+    )
     if not names:
         return f"{head}: none, no layer of this net has places in the image"
     width = max(map(len, names))
@@ -225,7 +227,9 @@ def _layers_text(plan: Plan) -> str:
         prefix = layer.layout.prefix
         tokens = f", {prefix} token{'s' if prefix > 1 else ''} beside them" if prefix else ""
         automatic = "   <- automatic" if name == names[-1] else ""
-        lines.append(f"  {name:<{width}}  {layer.channels} x {layer.layout.rows} x {layer.layout.cols}{tokens}{automatic}")
+        lines.append(
+            f"  {name:<{width}}  {layer.channels} x {layer.layout.rows} x {layer.layout.cols}{tokens}{automatic}"
+        )
     note = "explainer.gradcam.layer=NAME takes one of them, or a module inside one; null takes the automatic one."
     return "\n".join([f"{head}:", *lines, note])
 
