@@ -85,18 +85,28 @@ def test_a_frozen_backbone_keeps_its_weights_and_the_head_learns(store, weights)
     assert all(weight.requires_grad for weight in classifier.module.parameters())
 
 
-def test_stored_features_give_what_the_whole_net_gives(tmp_path, weights, monkeypatch):
-    samples = toy.samples(channels=3, size=32)
-    settings = {"policy": "frozen", "epochs": 4, "lr": 0.05}
-    stored = run(Store(tmp_path / "a"), samples, pretrained(weights), **settings)
+@pytest.mark.parametrize("head", ["linear", "gap_1024_512"])
+def test_stored_features_give_what_the_whole_net_gives(tmp_path, weights, monkeypatch, head):
+    samples, model = toy.samples(channels=3, size=32), pretrained(weights)
+    if head != "linear":  # study 2's: hidden layers, dropout, one output
+        samples, model = toy.samples(classes=2, channels=3, size=32), studied(tmp_path, head)
+    settings = {"policy": "frozen", "epochs": 4, "lr": 0.05 if head == "linear" else 1e-3}
+    stored = run(Store(tmp_path / "a"), samples, model, **settings)
     monkeypatch.setattr("heatproof.stages.train.frozen.tail", lambda *_: None)
-    plain = run(Store(tmp_path / "b"), samples, pretrained(weights), **settings)
+    plain = run(Store(tmp_path / "b"), samples, model, **settings)
     assert any("the backbone runs in every epoch" in remark for remark in plain.remarks)
     assert not list((tmp_path / "b").rglob("features.npy"))
     assert list((tmp_path / "a").rglob("features.npy"))
     for name, value in stored.module.state_dict().items():
         assert value.allclose(plain.module.state_dict()[name], atol=1e-5), name
     assert stored.history[-1]["val_loss"] == pytest.approx(plain.history[-1]["val_loss"], abs=1e-5)
+
+
+def studied(folder, head):
+    torch.manual_seed(0)
+    torch.save(bind("model", "torchvision", {"name": "resnet18"})(7, 3).state_dict(), folder / "resnet.pth")
+    settings = {"name": "resnet18", "weights": str(folder / "resnet.pth"), "head": head, "one_logit": True}
+    return bind("model", "torchvision", settings)
 
 
 def test_the_backbone_runs_once_and_another_head_takes_its_features(store, weights, monkeypatch):

@@ -148,8 +148,8 @@ def _train_into(
     origin = provenance_of(net)
     if (origin.pretrained == "none") != (settings.policy == "scratch"):
         raise HeatproofError(weights_do_not_fit(settings.policy, model))
-    if device.type == "cuda":
-        net.to(memory_format=torch.channels_last)
+    # Pixels lie channels-last as they are decoded; convolutions are faster that way, on CPUs by a tenth.
+    net.to(memory_format=torch.channels_last)
     tasks = Tasks(net, samples, settings, compute, device, store, model_identity(model), progress)
     fitted = fit(tasks.of, settings, scratch, progress=progress)
     remarks = [*origin.remarks, *tasks.remarks]
