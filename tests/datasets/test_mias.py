@@ -33,6 +33,7 @@ def test_rows_are_images_and_the_worst_finding_counts(layout):
     assert named["mdb059.pgm"] == ("benign", None, "pair 030")
     assert named["mdb216.pgm"] == ("malignant", None, "pair 108")
     assert len(named) == len(found.rows) == 10
+    assert len(found.remarks) == 2
     assert any("1 image(s) of Info.txt are not in" in remark for remark in found.remarks)
     assert any("finding without a circle: mdb059.pgm, mdb216.pgm" in remark for remark in found.remarks)
 

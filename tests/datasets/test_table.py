@@ -2,11 +2,13 @@
 
 import csv
 import os
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pydicom.data import get_testdata_file
 from shelves import mask, picture
 
 from heatproof.base.errors import HeatproofError
@@ -86,6 +88,18 @@ def test_paths_are_relative_to_the_root_or_to_the_table(tmp_path, monkeypatch):
     assert read("t.csv").rows[0].path == str(inside)
     with pytest.raises(HeatproofError, match=r"files that are not there; paths are relative to .*tables: .*a\.png"):
         read(place)
+
+
+def test_dicom_files_are_grouped_by_their_patient(tmp_path):
+    for name in ("a.dcm", "b.DCM"):
+        shutil.copy(get_testdata_file("CT_small.dcm", download=False), tmp_path / name)
+    (tmp_path / "t.csv").write_text("path,label\na.dcm,x\nb.DCM,y\n")
+    found = read(tmp_path / "t.csv")
+    (group,) = {row.group for row in found.rows}
+    assert group.startswith("patient-")
+    assert found.read(found.rows[0]).shape == (128, 128)
+    (tmp_path / "t.csv").write_text("path,label,group\na.dcm,x,1\nb.DCM,y,\n")
+    assert [row.group for row in read(tmp_path / "t.csv").rows] == ["1", None]
 
 
 def test_rows_of_one_image_are_one_image(tmp_path):

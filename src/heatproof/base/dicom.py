@@ -79,6 +79,11 @@ def patient_group(path: str | os.PathLike[str]) -> str | None:
     return f"patient-{hashlib.sha256(patient.encode()).hexdigest()[:16]}" if patient else None
 
 
+def default_group(path: str | os.PathLike[str]) -> str | None:
+    """`patient_group` of a file whose name ends like a DICOM file's; None for others, which are not opened."""
+    return patient_group(path) if os.fspath(path).lower().endswith(tuple(EXTENSIONS)) else None
+
+
 @functools.cache
 def _pydicom() -> Any:
     import pydicom

@@ -47,8 +47,11 @@ def subfolders(folder: Path) -> tuple[str, ...]:
         return tuple(sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")))
 
 
-def list_images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names of the image files directly in a folder, sorted, and a remark on what else lies there."""
+def list_images(folder: Path, aside: Sequence[str] = ()) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names of the image files directly in a folder, sorted, and a remark on what else lies there.
+
+    `aside`: names in lower case of files that belong there without being images.
+    """
     images, others, inner = [], 0, 0
     with os.scandir(folder) as entries:
         for entry in entries:
@@ -58,7 +61,7 @@ def list_images(folder: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
                 inner += 1
             elif is_image(entry.name):
                 images.append(entry.name)
-            else:
+            elif entry.name.lower() not in aside:
                 others += 1
     remarks = []
     if others:

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from heatproof.base.annotations import read_masks
-from heatproof.base.dicom import EXTENSIONS as dicom_endings
-from heatproof.base.dicom import patient_group
+from heatproof.base.dicom import default_group
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.folders import (
     SPLIT_NAMES,
@@ -80,7 +79,7 @@ def image_folder(
             stem = Path(name).stem
             image = (inside / name).as_posix()
             own = [str(entry.folder / mask) for mask in beside.get(stem, ())] + parallel.get(stem, [])
-            group = _group(group_of, stem) if group_of else _patient(entry.folder / name)
+            group = _group(group_of, stem) if group_of else default_group(entry.folder / name)
             ungrouped += group_of is not None and group is None
             rows.append(
                 Row(
@@ -209,10 +208,6 @@ def _compiled(pattern: str | None) -> re.Pattern[str] | None:
         return re.compile(pattern)
     except re.error as error:
         raise HeatproofError(fault("dataset.group_pattern", f"no regular expression ({error})", got=pattern)) from error
-
-
-def _patient(file: Path) -> str | None:
-    return patient_group(file) if file.suffix.lower() in dicom_endings else None
 
 
 def _group(pattern: re.Pattern[str] | None, stem: str) -> str | None:

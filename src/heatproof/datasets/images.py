@@ -1,5 +1,6 @@
 """A flat folder of images without labels."""
 
+from heatproof.base.dicom import default_group
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.folders import images_below, root_folder
 from heatproof.base.images import decode
@@ -12,10 +13,11 @@ from heatproof.base.registry import choice
 )
 def images(*, root: str | None) -> Source:
     """All images in `root` and the folders in it, without labels: for a net that is trained already, which explains
-    what it predicts (train=none, target=predicted). Every image is in the test split."""
+    what it predicts (train=none, target=predicted). Every image is in the test split; DICOM files are grouped by their
+    patient."""
     folder = root_folder("images", root)
     names, remarks = images_below(folder)
     if not names:
         raise HeatproofError(fault("dataset.root", "no images inside", got=str(folder)))
-    rows = tuple(Row(name, str(folder / name), None) for name in names)
+    rows = tuple(Row(name, str(folder / name), None, default_group(folder / name)) for name in names)
     return Source(rows, (), read=lambda row: decode(str(row.path)), remarks=remarks)

@@ -42,7 +42,7 @@ def mias(*, root: str | None, label: Literal["severity", "class"], units: int | 
     folder = root_folder("mias", root)
     findings, side = read_info(folder)
     side = units or side
-    files, remarks = list_images(folder)
+    files, remarks = list_images(folder, aside=("info.txt", "licence.txt"))
     by_stem = {Path(file).stem.lower(): file for file in files}
     classes = SEVERITIES if label == "severity" else KINDS
     unlisted = [file for stem, file in by_stem.items() if stem not in findings]

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from heatproof.base.annotations import Box, box_mask, read_masks
+from heatproof.base.dicom import default_group
 from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.folders import SPLIT_NAMES, root_folder
 from heatproof.base.images import decode
@@ -52,6 +53,7 @@ def table(
     None for another one the column `group`, `split`, `mask` or `box` where there is one (also the four xmin, ymin,
     xmax, ymax). A cell of `mask` holds paths, one of `box` holds left, top, right and bottom as edges in pixels from
     the upper left corner; several are separated by `;`. An empty cell is none.
+    Without a column of groups, DICOM files are grouped by their patient.
 
     Raises one HeatproofError for what is wrong with the table: a column that is missing, files that are missing, rows
     without a label, rows of one image that contradict each other.
@@ -197,7 +199,7 @@ def _entries(place: Path, base: Path, content: Columns, used: Mapping[str, Seque
         new = Entry(
             path,
             cell.get("label") or None,
-            cell.get("group") or None,
+            (cell["group"] or None) if "group" in cell else default_group(path),
             SPLIT_NAMES.get(split.lower()),
             own_masks,
             own_boxes,

@@ -1,0 +1,74 @@
+"""Commands on miniatures of every data set: a plan by its root alone, and runs in which the masks are what counts."""
+
+import json
+
+import layouts
+import numpy as np
+import pandas as pd
+import pytest
+from commands import heatproof
+from PIL import Image, ImageDraw
+from shelves import picture
+
+from heatproof import cli
+from heatproof.base.registry import conf_names
+
+TINY = ["dataset.size=32", "dataset.channels=1", "model=small_cnn", "model.width=4", "model.stages=2", "train.epochs=1", "views=none", "metrics=[localisation]", "controls=[random]"]  # fmt: skip  # noqa: E501
+
+
+@pytest.mark.parametrize("option", conf_names("dataset"))
+def test_a_plan_of_every_data_set(option, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEATPROOF_STORE", str(tmp_path / "store"))
+    more = layouts.build(option, tmp_path / "data, [1] ü")
+    assert cli.main([f"dataset={option}", *more, "stage=plan"]) == 0
+    shown = capsys.readouterr().out
+    assert f"data set    {option}, " in shown
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_run_on_circles_measures_localisation(tmp_path):
+    """The lesion is the only bright disc, so the ideal map is known: the mask of the run is where it was painted."""
+    root = tmp_path / "mias"
+    root.mkdir()
+    rng = np.random.default_rng(0)
+    lines = ["2) The size of ALL the images is 1024 pixels x 1024 pixels"]
+    for number in range(1, 41):
+        x, y, radius = rng.integers(200, 824), rng.integers(200, 824), 120
+        image = Image.fromarray(rng.integers(0, 60, (64, 64), dtype=np.uint8))
+        if number % 2:
+            lines.append(f"mdb{2 * number:03d} G CIRC {'MB'[number % 4 // 2]} {x} {y} {radius}")
+            left, top, side = (x - radius) / 16, (1024 - y - radius) / 16, radius / 8
+            ImageDraw.Draw(image).ellipse((left, top, left + side, top + side), fill=250)
+        else:
+            lines.append(f"mdb{2 * number:03d} G NORM")
+        image.save(root / f"mdb{2 * number:03d}.pgm")
+    (root / "Info.txt").write_text("\n".join(lines))
+    done = heatproof("dataset=mias", f"dataset.root={root}", *TINY, work=tmp_path)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "here" / "results" / "latest"
+    samples = pd.read_parquet(folder / "samples.parquet")
+    assert samples["mask_area"].notna().sum() == 20
+    assert samples["mask_area"].dropna().to_numpy() == pytest.approx(np.pi * 120**2 / 1024**2, rel=0.05)
+    scores = pd.read_parquet(folder / "scores.parquet")
+    local = scores[(scores["metric"] == "loc_acc") & (scores["column"] == "loc_acc") & (scores["method"] == "gradcam")]
+    annotated = set(samples["image"][samples["annotation"].notna()])
+    assert set(local["image"][local["status"] == "ok"]) == set(local["image"]) & annotated
+    assert local["value"].notna().any()
+    summary = json.loads((folder / "summary.json").read_text())
+    assert any("20 of 40 images are annotated" in warning for warning in summary["warnings"])
+
+
+def test_masks_of_another_aspect_stop_a_run_before_training(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEATPROOF_STORE", str(tmp_path / "store"))
+    root = tmp_path / "data"
+    layouts.covid_radiography(root)
+    picture(root / "COVID" / "masks" / "COVID-3.png", (20, 11))
+    picture(root / "Normal" / "masks" / "Normal-5.png", (11, 20))
+    overrides = ["dataset=covid_radiography", f"dataset.root={root}", "dataset.cap=null", *TINY]
+    assert cli.main(overrides) == 2
+    shown = capsys.readouterr().err
+    for name in ("COVID/images/COVID-3.png", "Normal/images/Normal-5.png"):
+        assert f"image {name}: the annotation is" in shown
+    assert "Traceback" not in shown
