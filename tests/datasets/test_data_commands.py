@@ -6,6 +6,8 @@ import layouts
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+import torchvision
 from commands import heatproof
 from PIL import Image, ImageDraw
 from shelves import picture
@@ -57,6 +59,25 @@ def test_a_run_on_circles_measures_localisation(tmp_path):
     assert local["value"].notna().any()
     summary = json.loads((folder / "summary.json").read_text())
     assert any("20 of 40 images are annotated" in warning for warning in summary["warnings"])
+
+
+@pytest.mark.slow
+def test_a_run_on_images_without_labels(tmp_path):
+    """The net's own classes are what is predicted, explained and shown."""
+    layouts.images(tmp_path / "data")
+    net = torchvision.models.squeezenet1_0(num_classes=7)
+    torch.save(net.state_dict(), tmp_path / "weights.pth")
+    done = heatproof(
+        "dataset=images", f"dataset.root={tmp_path / 'data'}", "dataset.size=64", "train=none", "model=squeezenet1_0",
+        f"model.weights={tmp_path / 'weights.pth'}", "views=none", "metrics=[nine]", "controls=[random]",
+        work=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "here" / "results" / "latest"
+    predictions = pd.read_parquet(folder / "predictions.parquet")
+    assert sum(name.startswith("p_") for name in predictions) == 7
+    assert predictions["label"].isna().all()
+    assert (folder / "report.html").is_file()
 
 
 def test_masks_of_another_aspect_stop_a_run_before_training(tmp_path, capsys, monkeypatch):

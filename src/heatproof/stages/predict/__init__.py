@@ -110,9 +110,8 @@ def _table(samples: Samples, classifier: Classifier, rows: np.ndarray, p: Array,
     outcomes = None if positive is None else _outcomes(table["label"], predicted, positive)
     table["outcome"] = pd.Series(outcomes, index=table.index, dtype="str" if labelled and outcomes else object)
     table["group"] = samples.table["group"].iloc[rows]
-    for index, name in enumerate(classifier.classes):
-        table[f"p_{name}"] = p[:, index]
-    return table
+    probabilities = pd.DataFrame(p, index=table.index, columns=[f"p_{name}" for name in classifier.classes])
+    return pd.concat([table, probabilities], axis=1)
 
 
 def _outcomes(labels: pd.Series, predicted: np.ndarray, positive: int) -> list[str | None]:

@@ -241,9 +241,11 @@ def _panel(
 def _case_title(samples: Samples, predictions: Predictions, row: int) -> str:
     image = samples.table["image"].iloc[row]
     found = predictions.table[predictions.table["image"] == image].iloc[0]
-    predicted = samples.classes[int(found["predicted"])]
+    # Data without labels name no classes: those of the net stand in the columns.
+    classes = samples.classes or [str(name)[2:] for name in found.index if str(name).startswith("p_")]
+    predicted = classes[int(found["predicted"])]
     text = f"pred. {_short(predicted, 16)} {float(found.get(f'p_{predicted}', np.nan)):.2f}"
-    return text if pd.isna(found["label"]) else f"true {_short(samples.classes[int(found['label'])], 16)}\n{text}"
+    return text if pd.isna(found["label"]) else f"true {_short(classes[int(found['label'])], 16)}\n{text}"
 
 
 def _held(held: Path | np.ndarray) -> np.ndarray:
