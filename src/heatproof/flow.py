@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatproof.base.outbox import recorded
-from heatproof.base.records import Report
+from heatproof.base.records import Report, Samples
 from heatproof.base.store import Store
 
 if TYPE_CHECKING:
     from heatproof.stages.plan import Plan
 
+PREVIEWED = ("flip", "rotate")  # where a run trains on the images as they are
 STAGES = ("plan", "load", "train", "predict", "explain", "measure", "report")
 
 
@@ -36,6 +37,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.stages.measure import measure
     from heatproof.stages.predict import predict
     from heatproof.stages.report import report
+    from heatproof.stages.report.data import data_report
     from heatproof.stages.track import collect
     from heatproof.stages.train import train
 
@@ -43,7 +45,10 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     with clock("load"):
         samples = load(plan.dataset, plan.load, store)
     if plan.stage == "load":
-        return stopped(folder, "load", f"{len(samples.table)} images", samples.remarks)
+        facts = facts_of(plan, clock.seconds, {"used": 0}, list(samples.remarks))
+        done = data_report(folder, samples=samples, facts=facts, **preview_of(samples, plan))
+        collect(folder, **plan.tracked(), report=done)
+        return done
     with clock("train"):
         named = [method.layer for method in plan.methods if method.layer is not None]
         check_layers(plan.model, samples.images(samples.rows(plan.eval.split)[:1]), len(samples.classes), named)
@@ -100,6 +105,22 @@ def stopped(folder: Path, stage: str, found: str, remarks: tuple[str, ...]) -> R
     """What a run says that was asked to stop after a stage."""
     text = f"stage={stage}: {found}; the next run goes on from here."
     return Report(folder, {"stage": stage}, "\n".join([text, *remarks]), (), ())
+
+
+def preview_of(samples: Samples, plan: Plan, epochs: int = 5) -> dict[str, Any]:
+    """A training image of each class, and how training changes it in its first epochs."""
+    from heatproof.base.augment import augmented
+
+    table = samples.table[samples.table["split"] == "train"].drop_duplicates("label").sort_values("label")
+    if table.empty:
+        return {}
+    names = plan.train.augment or PREVIEWED
+    images, ids, seed = samples.images(table.index.to_numpy()), list(table["image"]), plan.train.seed
+    made = [images, *(augmented(images, names, seed, epoch, ids) for epoch in range(1, epochs + 1))]
+    shown = {str(c): [one[i].permute(1, 2, 0).numpy() for one in made] for i, c in enumerate(table["label_name"])}
+    caption = f"Training images as the net sees them in its first epochs: train.augment=[{', '.join(names)}]"
+    other = "" if plan.train.augment else " (this run has none: the images stay as they are)"
+    return {"preview": shown, "preview_caption": f"{caption}{other}."}
 
 
 def facts_of(plan: Plan, seconds: dict[str, float], passes: Any, remarks: list[str]) -> dict[str, Any]:

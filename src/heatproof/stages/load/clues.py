@@ -21,7 +21,8 @@ FEW_GROUPS = 5
 
 
 def clues(table: pd.DataFrame) -> pd.DataFrame:
-    """One row per clue: property, value, images, the class that they are, its share there and elsewhere, and a text.
+    """One row per clue: property, value, images, the class that they are, its share there and elsewhere (for ranks: the
+    AUC and its complement), and a text.
 
     A value of a property (size in pixels, mode, encoding of the file) is a clue where at least 90 % of its images, and
     at least 5, are of one class and chance would hardly bring them together (hypergeometric tail, Bonferroni over all
@@ -96,15 +97,18 @@ def _ranking(table: pd.DataFrame) -> Iterator[tuple[object, ...]]:
     for name, values in (("area", width * height), ("aspect ratio", width / height)):
         if len(np.unique(values)) < 3:
             continue
-        for label in np.unique(labels):
+        names = np.unique(labels)
+        # Of two classes one is the mirror of the other.
+        for label in names[:1] if len(names) == 2 else names:
             own = labels == label
             if min(own.sum(), (~own).sum()) < LEAST:
                 continue
             auc = _auc(values[own], values[~own])
             if max(auc, 1 - auc) >= TELLING_AUC:
                 word = "larger" if auc > 0.5 else "smaller"
-                text = f"{name} of the picture tells the class: {word} for {label} than for the rest, AUC {auc:.2f}"
-                yield name, word, int(own.sum()), label, auc, 1 - auc, text
+                telling = max(auc, 1 - auc)
+                text = f"{name} of the picture tells the class: {word} for {label} than for the rest, AUC {telling:.2f}"
+                yield name, word, int(own.sum()), label, telling, 1 - telling, text
 
 
 def _auc(own: np.ndarray, rest: np.ndarray) -> float:

@@ -11,7 +11,16 @@ from heatproof.base.outbox import Outbox
 from heatproof.base.records import Classifier, Predictions, Report
 
 FACTS = ("plan_hash", "data_hash", "split_kind", "protocol", "device", "n_images")
-ARTIFACTS = ("report.html", "config.yaml", "summary.json", "run.log", "tables", "figures")
+ARTIFACTS = (
+    "report.html",
+    "data.html",
+    "samples.parquet",
+    "config.yaml",
+    "summary.json",
+    "run.log",
+    "tables",
+    "figures",
+)
 
 
 def collect(
@@ -61,7 +70,7 @@ def _scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for method, metrics in summary.get("methods", {}).items():
         for metric, figure in metrics.items():
             yield from _estimate(f"{method}/{metric}", figure, value="mean")
-    for group in ("passes", "seconds"):
+    for group in ("passes", "seconds", "data"):
         for name, number in summary.get(group, {}).items():
             if isinstance(number, (int, float)):
                 yield f"{group}/{name}", float(number)

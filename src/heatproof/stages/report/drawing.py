@@ -1,0 +1,44 @@
+"""What all figures share: sizes, colours, a figure with its caption, saving."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+STYLE = Path(__file__).with_name("style.mplstyle")
+# Widths of a page and of a text column, in inches.
+PAGE, TEXT_COLUMN = 7.0, 3.4
+TESTED, CONTROL, SECOND = "#0072B2", "#9a9a9a", "#D55E00"
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure with its file name and the caption that belongs beside it."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def save(figure: Figure, files: Sequence[Path]) -> None:
+    """Laid out once, saved in every format, cropped to what is drawn."""
+    with warnings.catch_warnings():
+        # A class name in a script that the font lacks is drawn as boxes; the tables carry it in full.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        engine = figure.get_layout_engine()
+        if engine is not None:
+            engine.execute(figure)
+            figure.set_layout_engine("none")
+        box = figure.get_tightbbox().padded(0.03)
+        for file in files:
+            metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
+            figure.savefig(file, bbox_inches=box, metadata=metadata)
+
+
+def short(text: str, most: int) -> str:
+    text = " ".join(str(text).split())
+    return text if len(text) <= most else text[: most - 1] + "…"
