@@ -3,6 +3,7 @@ ImageFolder loop, and frozen epochs on stored features beside the plain loop.
 
 python scripts/bench_train.py [--model resnet18] [--size 224] [--batch 32] [--num 256] [--repeats 5] [--epochs 25]
                               [--folder CLASS_FOLDERS] [--precision bf16] [--peak-tflops 989]
+                              [--policies scratch frozen]
 
 What is compared alternates in one process; medians and ranges over the repeats. On a CPU seconds are CPU seconds of the
 process, so that other processes hardly enter; on CUDA they are those of the clock, and the peak of memory and, with
@@ -221,6 +222,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--precision", default="fp32")
     parser.add_argument("--peak-tflops", type=float)
+    parser.add_argument("--policies", nargs="*", default=["scratch", "frozen"])
     options = parser.parse_args()
     compute = Compute("auto", options.precision, False)
     with tempfile.TemporaryDirectory() as name:
@@ -248,6 +250,8 @@ def main() -> None:
         print(f"{where}, {options.model}, {n} images of {options.size} px, batch {options.batch}, {options.precision}, "
               f"{options.repeats} repeats")  # fmt: skip
         for policy, unfreeze in (("scratch", "all"), ("frozen", 0)):
+            if policy not in options.policies:
+                continue
             for augment in ((), AUGMENT):
                 if policy == "frozen" and not augment:
                     continue
@@ -260,7 +264,8 @@ def main() -> None:
                 compare(bench, f"{policy}{', flip + rotate' if augment else ''}", runs, n)
                 if options.peak_tflops and not augment:
                     share_of_peak(bench, runs["heatproof"], n, options.peak_tflops)
-        frozen_epochs(bench, options.epochs)
+        if "frozen" in options.policies:
+            frozen_epochs(bench, options.epochs)
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ class Samples:
         import torch
 
         pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[rows])).to(device)
-        return pixels.permute(0, 3, 1, 2).float() / 255
+        return pixels.permute(0, 3, 1, 2).float().div_(255)
 
 
 @dataclass(frozen=True)
