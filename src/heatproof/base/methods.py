@@ -179,7 +179,7 @@ def _run(
     before = forwards.passes
     layers = sorted(
         {
-            single.layer or classifier.layers[-1]
+            hooks.target_layer(classifier, single.layer)
             for single in entry.singles.values()
             if "layer" in single.explainer.facts.get("needs", ())
         }

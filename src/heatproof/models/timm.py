@@ -14,8 +14,9 @@ from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import head_name
 from heatproof.base.nets import Provenance, normalise_inside, num_outputs, set_provenance, two_logits_outside
 from heatproof.base.registry import choice
-from heatproof.base.weights import load_state, read_state
+from heatproof.base.weights import read_state
 from heatproof.models.heads import DENSE, Dense, behind
+from heatproof.models.loading import check_patches, put_in
 
 
 @choice(norm=True, version=1, source="timm")
@@ -42,8 +43,9 @@ def timm(
     outputs = num_outputs(num_classes, one_logit)
     fixed: dict[str, Any] = {"img_size": size} if size is not None and cfg.fixed_input_size else {}
     net = _created(name, cfg, weights == "imagenet", outputs if head == "linear" else cfg.num_classes, fixed)
-    if fixed:
-        _check_size(net, name, fixed["img_size"])
+    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
+    if fixed and patch is not None:
+        check_patches(name, fixed["img_size"], max(patch))
     if head != "linear":
         net = _with_head(net, name, cfg.input_size, DENSE[head], outputs)
     provenance = Provenance()
@@ -52,7 +54,9 @@ def timm(
         remark = f"ImageNet weights of timm: the head {head_name(net)!r} starts from random weights"
         provenance = Provenance("all") if fits else Provenance("backbone", (remark,))
     elif weights is not None:
-        provenance = _loaded(net, weights, num_classes, optional=() if head == "linear" else _own_heads(cfg))
+        optional = () if head == "linear" else _own_heads(cfg)
+        state = _current_names(net, read_state(weights))
+        provenance = put_in(net, state, Path(weights).name, num_classes, optional=optional)
     mean, std = ([0.0] * 3, [1.0] * 3) if normalise == "none" else (cfg.mean, cfg.std)
     net = normalise_inside(net, mean, std)
     set_provenance(net, provenance)
@@ -86,18 +90,6 @@ def _created(name: str, cfg: Any, pretrained: bool, num_classes: int, fixed: dic
         ) from error
 
 
-def _check_size(net: nn.Module, name: str, size: int) -> None:
-    patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
-    if patch is not None and any(size % side for side in patch):
-        raise HeatproofError(
-            fault(
-                "dataset.size",
-                f"{name} cuts images into patches of {patch[0]} px, so their side must be a multiple",
-                got=size,
-            )
-        )
-
-
 def _with_head(net: Any, name: str, input_size: tuple[int, ...], kind: Dense, outputs: int) -> nn.Module:
     net.reset_classifier(0, "")
     with torch.no_grad():
@@ -114,19 +106,8 @@ def _own_heads(cfg: Any) -> tuple[str, ...]:
     return tuple(f"{name}." for name in names)
 
 
-def _loaded(net: nn.Module, weights: str, num_classes: int, *, optional: tuple[str, ...]) -> Provenance:
-    state: Mapping[str, Tensor] = read_state(weights)
-    # timm's own reading of files: older names, positions of another image size.
+def _current_names(net: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The state as timm's own reading of files makes it: older names, positions of another image size."""
     current = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
-    if current is not None:
-        state = current(dict(state), net)
-    head = head_name(net)
-    left_out = load_state(net, state, head, optional=optional)
-    origin = Path(weights).name
-    remarks = tuple(
-        f"{origin}: the head {part!r} does not fit {num_classes} classes and starts from random weights"
-        if part == head
-        else f"{origin}: the part {part.rstrip('.')!r} is left out"
-        for part in left_out
-    )
-    return Provenance("backbone" if head in left_out else "all", remarks)
+    result: Mapping[str, Tensor] = state if current is None else current(dict(state), net)
+    return result

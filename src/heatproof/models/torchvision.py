@@ -16,8 +16,9 @@ from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import head_name
 from heatproof.base.nets import Provenance, normalise_inside, num_outputs, set_provenance, two_logits_outside
 from heatproof.base.registry import choice
-from heatproof.base.weights import load_state, read_state
+from heatproof.base.weights import read_state
 from heatproof.models.heads import DENSE, Dense, dense_head, on_trunk
+from heatproof.models.loading import check_patches, put_in
 
 # Nets with classifiers on the side, which only training from scratch with their own loss uses.
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
@@ -59,7 +60,8 @@ def torchvision(
         # Their published weights expect another normalisation, which the net makes from the usual one itself.
         extra = {"aux_logits": False, "init_weights": weights is None, "transform_input": weights is not None}
     if name.startswith("vit_"):
-        extra = {"image_size": _fitting(name, size or published.meta["min_size"][0])}
+        extra = {"image_size": size or published.meta["min_size"][0]}
+        check_patches(name, extra["image_size"], int(name.rpartition("_")[2]))
     net = library.get_model(name, weights=None, num_classes=outputs, **extra)
     if isinstance(net, library.DenseNet):
         # Not nn.ReLU, which keeps its output for the backward pass: the ReLU that follows overwrites it in place.
@@ -72,27 +74,12 @@ def torchvision(
         state = _published_state(name, published) if weights == "imagenet" else read_state(weights)
         origin = "ImageNet weights of torchvision" if weights == "imagenet" else Path(weights).name
         optional = (*AUXILIARY.get(name, ()), *([f"{own_head}."] if head != "linear" else []))
-        provenance = _loaded(net, _current_names(net, state), origin, optional, num_classes)
+        provenance = put_in(net, _current_names(net, state), origin, num_classes, optional=optional)
     preprocessing = published.transforms()
     mean, std = ([0.0] * 3, [1.0] * 3) if normalise == "none" else (preprocessing.mean, preprocessing.std)
     net = normalise_inside(net, mean, std)
     set_provenance(net, provenance)
     return two_logits_outside(net) if one_logit else net
-
-
-def _fitting(name: str, size: int) -> int:
-    patch = int(name.rpartition("_")[2])
-    if size % patch:
-        near = [size // patch * patch or patch, (size // patch + 1) * patch]
-        raise HeatproofError(
-            fault(
-                "dataset.size",
-                f"{name} cuts images into patches of {patch} px, so their side must be a multiple",
-                got=size,
-                hint=f"Near: {', '.join(map(str, sorted(set(near))))}.",
-            )
-        )
-    return size
 
 
 def _with_head(net: nn.Module, name: str, kind: Dense, outputs: int) -> nn.Module:
@@ -112,20 +99,6 @@ def _with_head(net: nn.Module, name: str, kind: Dense, outputs: int) -> nn.Modul
     raise HeatproofError(
         fault("model.head", f"{name} has no pooled feature maps that another head could be put on", choices=["linear"])
     )
-
-
-def _loaded(
-    net: nn.Module, state: Mapping[str, Tensor], origin: str, optional: tuple[str, ...], num_classes: int
-) -> Provenance:
-    head = head_name(net)
-    left_out = load_state(net, state, head, optional=optional)
-    remarks = tuple(
-        f"{origin}: the head {part!r} does not fit {num_classes} classes and starts from random weights"
-        if part == head
-        else f"{origin}: the part {part.rstrip('.')!r} is left out"
-        for part in left_out
-    )
-    return Provenance("backbone" if head in left_out else "all", remarks)
 
 
 def _published_state(name: str, published: Any) -> Mapping[str, Tensor]:
