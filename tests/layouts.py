@@ -156,7 +156,7 @@ def cbis_ddsm(root: Path) -> list[str]:
             full = f"1.3.{number}.{len(view)}"
             picture(root / "jpeg" / full / "1-1.jpg", (64, 96))
             dicom.append(f"a.dcm,CBIS-DDSM/jpeg/{full}/1-1.jpg,{patient},full mammogram images,{full}")
-            for lesion in (1, 2) if number == 0 and view == "CC" else (1,):
+            for lesion in (2, 1) if number == 0 and view == "CC" else (1,):
                 region = f"{full}.{lesion}"
                 crop, roi = ("1-1.jpg", "2-2.jpg") if (number + lesion) % 2 else ("2-2.jpg", "1-1.jpg")
                 picture(root / "jpeg" / region / crop, (16, 14))

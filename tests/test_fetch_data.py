@@ -55,7 +55,16 @@ def inside(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
 
 
-OUTSIDE = ["../out.txt", "a/../../out.txt", "/tmp/out.txt", "C:/out.txt", "C:\\out.txt", "..\\out.txt", "\\\\host\\out"]
+OUTSIDE = [
+    "../out.txt",
+    "a/../../out.txt",
+    "/tmp/out.txt",
+    "C:/out.txt",
+    "C:out.txt",
+    "C:\\out.txt",
+    "..\\out.txt",
+    "\\\\host\\out",
+]
 
 
 @pytest.mark.parametrize("name", OUTSIDE)

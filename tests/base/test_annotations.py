@@ -9,6 +9,7 @@ from shelves import mask
 
 from heatproof.base.annotations import at_image, box_mask, circle_mask, read_masks
 from heatproof.base.errors import HeatproofError
+from heatproof.base.images import decode
 
 
 def test_masks_split_at_half_their_maximum_and_merge(tmp_path):
@@ -51,18 +52,37 @@ def test_masks_of_two_sizes_take_the_larger_one(tmp_path):
         read_masks([tmp_path / "b.png", tmp_path / "c.png"])
 
 
-@settings(deadline=None, max_examples=30)
-@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 6), st.integers(0, 99))
-def test_nearest_is_that_of_a_plain_loop(rows, columns, scale, seed):
-    small = np.random.default_rng(seed).random((rows, columns)) > 0.5
-    height, width = rows * scale, columns * scale
+@settings(deadline=None, max_examples=50)
+@given(st.integers(1, 12), st.integers(1, 30), st.integers(0, 99))
+def test_nearest_is_that_of_a_plain_loop(side, larger, seed):
+    small = np.random.default_rng(seed).random((side, side)) > 0.5
     expected = [
-        [small[int((y + 0.5) * rows / height), int((x + 0.5) * columns / width)] for x in range(width)]
-        for y in range(height)
+        [small[int((y + 0.5) * side / larger), int((x + 0.5) * side / larger)] for x in range(larger)]
+        for y in range(larger)
     ]
-    large = at_image(small, height, width, "x")
+    large = at_image(small, larger, larger, "x")
     np.testing.assert_array_equal(large, expected)
-    np.testing.assert_array_equal(at_image(large, rows, columns, "x"), small)
+    if larger % side == 0:
+        np.testing.assert_array_equal(at_image(large, side, side, "x"), small)
+
+
+def test_orientation_tags_turn_image_and_mask_alike(tmp_path):
+    """An image stored lying down is shown upright; its mask fits upright, with or without a tag of its own."""
+    upright = np.zeros((20, 12), np.uint8)
+    upright[2:6, 1:4] = 255
+    tag = Image.Exif()
+    tag[0x0112] = 6  # turn by 90 degrees clockwise
+    lying = Image.fromarray(np.rot90(upright))
+    lying.save(tmp_path / "image.jpg", exif=tag, quality=95)
+    lying.save(tmp_path / "tagged.png", exif=tag)
+    lying.save(tmp_path / "bare.png")
+    Image.fromarray(upright).save(tmp_path / "upright.png")
+    height, width = decode(tmp_path / "image.jpg").shape
+    assert (height, width) == (20, 12)
+    for name in ("tagged.png", "upright.png"):
+        np.testing.assert_array_equal(at_image(read_masks([tmp_path / name]), height, width, name), upright > 0)
+    with pytest.raises(HeatproofError, match="20 x 12 pixels and the image 12 x 20: another aspect"):
+        at_image(read_masks([tmp_path / "bare.png"]), height, width, "bare.png")
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,7 @@ def test_lesions_of_an_image_are_merged(layout):
     assert found.classes == ("benign", "malignant")
     assert len(found.rows) == 24
     first = next(row for row in found.rows if row.image == "jpeg/1.3.0.2/1-1.jpg")
-    # Its lesions are MALIGNANT and BENIGN_WITHOUT_CALLBACK.
+    # Its lesions are BENIGN_WITHOUT_CALLBACK and MALIGNANT.
     assert (first.label, first.group, first.split, first.annotation) == (1, "P_00000", "train", "mask")
     inside = found.read_mask(first)
     assert inside.shape == (96, 64)
@@ -92,7 +92,8 @@ def test_crop_and_mask_are_told_apart_by_description_then_by_content(layout):
     assert len(swapped - {row.image for row in crops.rows}) == 23  # all but the two without a description
 
 
-def test_a_crop_and_a_mask_in_swapped_series_are_found(layout):
+@pytest.mark.parametrize("column", ["000000.dcm", "000001.dcm"])
+def test_a_crop_and_a_mask_in_swapped_series_are_found(layout, column):
     """Some case rows name the series of the crop as the mask's, and the reverse."""
     region = layout / "jpeg" / "1.3.2.2.1"
     other = layout / "jpeg" / "7.7.7"
@@ -103,7 +104,7 @@ def test_a_crop_and_a_mask_in_swapped_series_are_found(layout):
     shutil.move(region / name, other / name)
     (layout / "csv" / "dicom_info.csv").write_text(info.replace(f"1.3.2.2.1/{name}", f"7.7.7/{name}"))
     cases = layout / "csv" / "mass_case_description_train_set.csv"
-    cases.write_text(cases.read_text().replace("1.3.2.2.1/000000.dcm", "7.7.7/000000.dcm"))
+    cases.write_text(cases.read_text().replace(f"1.3.2.2.1/{column}", f"7.7.7/{column}"))
     found = read(layout)
     row = next(row for row in found.rows if row.image == "jpeg/1.3.2.2/1-1.jpg")
     assert found.mask_paths(row) == (str(other / name),)
