@@ -112,6 +112,20 @@ def test_early_stopping_restores_the_best_epoch(patience, epochs, best):
     assert [entry["val_accuracy"] for entry in fitted.history] == [0.3, 0.6, 0.6, 0.5, 0.5, 0.9][:epochs]
 
 
+def test_recall_of_monitored_classes_decides_which_epoch_is_kept():
+    found = {}
+    for monitored in ((0,), (2,)):
+        task, net, x = linear_task(n=60, val=30, monitored=monitored)
+        fitted = run(task, toy.training(epochs=8, batch=16, lr=0.05, monitor="val_recall"))
+        recalls = [entry["val_recall"] for entry in fitted.history]
+        assert fitted.best_epoch == 1 + int(np.argmax(recalls))
+        of_class = task.labels[task.val_rows] == monitored[0]
+        hits = net(x[task.val_rows]).argmax(1)[of_class] == monitored[0]
+        assert hits.double().mean().item() == pytest.approx(max(recalls))
+        found[monitored] = recalls
+    assert found[(0,)] != found[(2,)]
+
+
 def test_without_validation_images_the_last_epoch_is_kept():
     task, _, _ = linear_task(val_rows=np.arange(0))
     fitted = run(task, toy.training(epochs=4, patience=1))
