@@ -267,7 +267,7 @@ def _sweep(command: Command) -> int:
     outbox.begin(
         tracked["experiment"], f"sweep {folder.name}", {"jobs": len(plans)}, {"sweep": " ".join(command.texts)}
     )
-    status = "FAILED"
+    status, compared = "FAILED", ""
     try:
         try:
             compose.run_hydra(job, [*command.texts, f"hydra.sweep.dir='{folder}'"], multirun=True)
@@ -276,14 +276,28 @@ def _sweep(command: Command) -> int:
                 raise  # no job failed, so the launcher did
         found = [_status(folder / str(number)) for number in range(len(plans))]
         status = "FINISHED" if all(one == "FINISHED" for one in found) else "FAILED"
+        compared = _compared(folder, outbox)
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
         outbox.finish(status)
-        print(_sweep_text(command, folder))
+        print("\n".join(text for text in (_sweep_text(command, folder), compared) if text))
         print(_sent(_job_folders(folder), folder))
     return 0 if status == "FINISHED" else 1
+
+
+def _compared(folder: Path, outbox: Outbox) -> str:
+    """What there is to say of the classifiers of the jobs that finished, compared; nothing where no two did."""
+    finished = [path for path in _job_folders(folder) if (path / "summary.json").is_file()]
+    if len(finished) < 2:
+        return ""
+    from heatproof.stages.report.compare import write_comparison
+
+    files, text = write_comparison(finished, folder)
+    for file in files:
+        outbox.artifact(file.name)
+    return text
 
 
 def _job_folders(sweep: Path) -> list[Path]:

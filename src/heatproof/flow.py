@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -79,7 +79,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
         done = report(
             folder, samples=samples, classifier=classifier, predictions=predictions, maps=maps, scores=scores,
             facts=facts_of(
-                plan, clock.seconds, scores.passes,
+                plan, clock.seconds, passes_of(maps.passes, scores.passes),
                 [*samples.remarks, *classifier.remarks, *notes.remarks(maps.notes)],
             ),
             seed=plan.seed, keep_maps=plan.report.maps, protocol=plan.measure.protocol,
@@ -123,14 +123,28 @@ def preview_of(samples: Samples, plan: Plan, epochs: int = 5) -> dict[str, Any]:
     return {"preview": shown, "preview_caption": f"{caption}{other}."}
 
 
-def facts_of(plan: Plan, seconds: dict[str, float], passes: Any, remarks: list[str]) -> dict[str, Any]:
+def passes_of(maps: Mapping[str, int], scores: Mapping[str, int]) -> dict[str, int]:
+    """Images that the network was run on by this run after training, predictions left out: `used` in all, and the
+    `minimum` that what was not stored asked for, `maps` for heat maps and `perturbed` ones; as the plan estimates it.
+
+    `requested`: perturbed images asked for before equal ones were merged; `stored_cells`, `new_cells`: methods x
+    metrics from the store and made anew.
+    """
+    made = maps.get("maps", 0) + scores["maps"]
+    minimum = made + scores["used"]
+    again = maps.get("again", 0) + scores.get("again", 0)
+    counts = {"used": minimum + again, "minimum": minimum, "maps": made, "perturbed": scores["used"]}
+    return counts | {name: scores[name] for name in ("requested", "stored_cells", "new_cells") if name in scores}
+
+
+def facts_of(plan: Plan, seconds: dict[str, float], passes: Mapping[str, int], remarks: list[str]) -> dict[str, Any]:
     """What the report says about the run itself."""
     return {
         "name": plan.name,
         "overrides": list(plan.overrides),
         "plan_hash": plan.hash,
         "seconds": seconds,
-        "passes": {**passes, "minimum": passes["used"], "estimated": plan.passes},
+        "passes": {**passes, "estimated": plan.passes},
         # The audit of the data comes first; what the plan said of them already is said once.
         "warnings": list(dict.fromkeys([*remarks, *plan.warnings])),
         "device": plan.compute.device,

@@ -47,7 +47,10 @@ def test_every_file_is_there_and_listed(made):
     wanted |= {
         f"tables/{n}.{e}" for n in ("metrics", "comparisons", "classifier", "controls") for e in ("csv", "md", "tex")
     }
-    figures = ("training", "confusion", "panel", "metrics", "excess", "distributions")
+    wanted |= {
+        f"tables/{n}.{e}" for n in ("classification_report", "confusion", "history") for e in ("csv", "md", "tex")
+    }
+    figures = ("training", "confusion", "roc", "pr", "reliability", "panel", "metrics", "excess", "distributions")
     wanted |= {f"figures/{n}.{e}" for n in figures for e in ("png", "pdf")}
     assert wanted <= names
     assert {"maps/gradcam.npy", "maps/gradcam__robustcam6.mean_sd.npy"} <= names
@@ -154,7 +157,7 @@ def test_report_is_one_file_that_needs_no_network(made):
     assert not re.search(r"""(src|href)=["'](?!data:)""", html)
     assert "http://" not in html
     assert "https://" not in html
-    assert html.count("data:image/png;base64,") == 6
+    assert html.count("data:image/png;base64,") == 9
 
 
 def test_names_are_escaped_everywhere(evil):

@@ -26,6 +26,8 @@ _CELLS = 2_000_000
 # Above this many (image, class, resample) triples fewer resamples are drawn, never fewer than LEAST.
 WORK = 5_000_000_000
 LEAST = 200
+# Ends nearer than this differ by rounding alone.
+CLOSE = 1e-9
 
 Array = NDArray[np.float64]
 Figures = dict[str, dict[str, float]]
@@ -98,7 +100,7 @@ def figures(judged: Judged, *, seed: int) -> Figures:
         lo, hi = bias_corrected(drawn[name], value)
         if np.isfinite(value) and num_units == n and name in sizes:
             lo, hi = wilson(value, base)
-        elif np.isfinite(value) and not hi > lo:
+        elif np.isfinite(value) and not hi - lo > CLOSE:
             low, high = (-1, 1) if name == "mcc" else (0, 2) if name == "brier" and k > 2 else (0, 1)
             ends = wilson((value - low) / (high - low), min(base, num_units))
             lo, hi = (low + (high - low) * end for end in ends)

@@ -31,11 +31,12 @@ PARTNERS = 5
 @dataclass
 class Passes:
     """Counts, in images: `used` = perturbed images run, `requested` = asked for before equal ones were merged,
-    `maps` = images run to make maps in reruns."""
+    `maps` = images run to make maps in reruns, `again` = images run for maps that had been made before."""
 
     used: int = 0
     requested: int = 0
     maps: int = 0
+    again: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -319,6 +320,7 @@ class Engine:
     def _make_base(self, method: Method) -> None:
         """Maps of a method that is no row of the table, e.g. the single view that a study's stability reruns."""
         block = self.block
+        counter = methods.MapPasses()
         chunks = [
             methods.explain_batch(
                 self.classifier,
@@ -328,9 +330,11 @@ class Engine:
                 ids=[block.ids[i] for i in rows.tolist()],
                 seed=self.seed,
                 protocol=self.protocol,
+                passes=counter,
             )[str(method.name)]
             for rows in torch.arange(len(block.ids), device=block.images.device).split(self.batch)
         ]
+        self.passes.again += counter.images
         self.case(method, torch.cat([chunk.maps for chunk in chunks]), torch.cat([chunk.valid for chunk in chunks]))
 
     def _aligned(

@@ -225,7 +225,8 @@ class Maps:
     classifier's class on the unperturbed image. `files`: method name -> .npy of
     float32 (N, H, W), or the array itself. `sd_files`: the same for the per-pixel standard deviation of fused methods.
     `status`: method name -> status per image (ok, nonfinite, zero, constant, failed). `notes`: method name -> name ->
-    float64 (N,), what explainers say of their maps (`base/notes.py`).
+    float64 (N,), what explainers say of their maps (`base/notes.py`). `passes`: images that the network was run on to
+    make them: "maps", and "again" where some were run a second time.
     """
 
     rows: np.ndarray
@@ -236,6 +237,7 @@ class Maps:
     sd_files: Mapping[str, Path | np.ndarray]
     status: Mapping[str, tuple[str, ...]]
     notes: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
+    passes: Mapping[str, int] = field(default_factory=dict)
 
     def array(self, name: str) -> np.ndarray:
         """Maps of one method, float32 (N, H, W), memory-mapped."""

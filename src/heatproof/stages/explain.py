@@ -68,6 +68,7 @@ def explain(
         "version": VERSION,
     }
     folders: dict[str, Path] = {}
+    passes = {"maps": 0, "again": 0}
     missing = []
     for method in made:
         found = store.find("maps", identity_of(method, images))
@@ -77,7 +78,7 @@ def explain(
             folders[str(method.name)] = found
     if missing:
         folders |= _explain_missing(
-            samples, classifier, rows, targets, missing, images, settings, protocol, store, progress
+            samples, classifier, rows, targets, missing, images, settings, protocol, store, progress, passes
         )
     by_name = {str(method.name): method for method in made}
     final = list(made)
@@ -99,6 +100,7 @@ def explain(
         {name: folder / "sd.npy" for name, folder in folders.items() if (folder / "sd.npy").exists()},
         {name: _status(folder / "maps.npy") for name, folder in folders.items()},
         {name: _notes(folder) for name, folder in folders.items()},
+        passes,
     )
 
 
@@ -157,6 +159,7 @@ def _explain_missing(
     protocol: str,
     store: Store,
     progress: bool,
+    passes: dict[str, int],
 ) -> dict[str, Path]:
     scratch = store.scratch("maps-blocks", {**images, "methods": [method.identity() for method in methods]})
     scratch.mkdir(parents=True, exist_ok=True)
@@ -169,7 +172,7 @@ def _explain_missing(
             path = scratch / f"block_{number:05d}.safetensors"
             if not path.exists():
                 _explain_block(
-                    samples, classifier, rows[block], targets[block], methods, images, settings, protocol, path
+                    samples, classifier, rows[block], targets[block], methods, images, settings, protocol, path, passes
                 )
             bar.update(len(block))
     parts = [load_file(scratch / f"block_{number:05d}.safetensors") for number in range(len(blocks))]
@@ -206,11 +209,13 @@ def _explain_block(
     settings: ExplainSettings,
     protocol: str,
     path: Path,
+    passes: dict[str, int],
 ) -> None:
     parts: dict[str, list[torch.Tensor]] = {}
     batch, start = settings.batch, 0
     while start < len(rows):
         chunk = np.arange(start, min(start + batch, len(rows)))
+        counted = maps_of.MapPasses()
         try:
             made = maps_of.explain_batch(
                 classifier,
@@ -220,14 +225,17 @@ def _explain_block(
                 ids=[str(image) for image in samples.table["image"].iloc[rows[chunk]]],
                 seed=settings.seed,
                 protocol=protocol,
+                passes=counted,
                 describe=True,
             )
         except torch.OutOfMemoryError:
+            passes["again"] += counted.images
             if batch == 1:
                 raise
             batch = max(1, batch // 2)
             torch.cuda.empty_cache()
             continue
+        passes["maps"] += counted.images
         start += len(chunk)
         for place, method in enumerate(methods):
             of = made[str(method.name)]

@@ -36,6 +36,8 @@ from heatproof.base.twin import Twin
 VERSION = 1
 # What a metric is evaluated on: the method's maps, their shifted copies, other images' reruns.
 VARIANTS = ("own", "shifted", "floor")
+# Counts of `passes.Passes` that add up over blocks.
+COUNTED = ("used", "requested", "maps", "again")
 COLUMNS = [
     *("image", "group", "label", "predicted", "method", "base", "layer", "views", "fusion", "control_of", "metric"),
     *("column", "identity", "protocol", "fill", "target", "seed", "value", "status"),
@@ -89,13 +91,13 @@ def measure(
         if folder is not None:
             found[place] = _read(folder)
     missing = {place: cell for place, cell in enumerate(cells) if place not in found}
-    passes = {"used": 0, "requested": 0, "maps": 0, "stored_cells": len(found), "new_cells": len(missing)}
+    passes = dict.fromkeys(COUNTED, 0) | {"stored_cells": len(found), "new_cells": len(missing)}
     if missing:
         scratch = store.scratch("scores-blocks", {"cells": [cell.identity for cell in missing.values()]})
         scratch.mkdir(parents=True, exist_ok=True)
         blocks = _blocks(samples, classifier, maps, missing, settings, evaluation, batch, scratch, estimate, progress)
         parts = list(blocks)
-        for name in ("used", "requested", "maps"):
+        for name in COUNTED:
             passes[name] = sum(part[1][name] for part in parts)
         for place, cell in missing.items():
             found[place] = _joined([part[0][place] for part in parts])
@@ -128,7 +130,7 @@ def measure_tensors(
     numbered = dict(enumerate(cells))
     twin = Twin(classifier.module, images[:2].to(classifier.device))
     ids = [str(image) for image in table["image"]]
-    parts, passes = [], {"used": 0, "requested": 0, "maps": 0}
+    parts, passes = [], dict.fromkeys(COUNTED, 0)
     for rows in blocks_of(n):
         part = images[rows].to(classifier.device)
         marked = masks[rows].bool() if masks is not None else torch.zeros(len(rows), *part.shape[-2:]).bool()
@@ -348,6 +350,7 @@ def _view_maps(engine: Engine, block: Block, method: Method, settings: MeasureSe
     """Aligned maps of a fusion's views: only the study protocol looks at them."""
     if settings.protocol != "study" or not method.views:
         return None
+    counter = maps_of.MapPasses()
     made = maps_of.explain_batch(
         engine.classifier,
         block.images,
@@ -357,7 +360,9 @@ def _view_maps(engine: Engine, block: Block, method: Method, settings: MeasureSe
         seed=settings.seed,
         protocol="study",
         keep_views=True,
+        passes=counter,
     )
+    engine.passes.again += counter.images
     return made[str(method.name)].views
 
 

@@ -50,7 +50,7 @@ def report(
     ):
         files.append(folder / f"{name}.parquet")
         frame.to_parquet(files[-1], index=False)
-    files += tables.write(findings, predictions, folder / "tables")
+    files += tables.write(findings, predictions, classifier, folder / "tables")
     drawn = figures.draw(
         folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps
     )
@@ -59,6 +59,7 @@ def report(
     summary = summarise(
         findings,
         samples=samples,
+        classifier=classifier,
         predictions=predictions,
         scores=scores,
         facts=facts,
@@ -70,6 +71,7 @@ def report(
         findings,
         summary=summary,
         predictions=predictions,
+        classes=classifier.classes,
         figures=figures.inlined(drawn),
         config=str(facts.get("config") or ""),
         protocol=protocol,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any
@@ -17,25 +15,25 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
+from heatproof.stages.report.drawing import (
+    CONTROL,
+    PAGE,
+    STYLE,
+    TESTED,
+    Drawing,
+    save,
+    short,
+)
+from heatproof.stages.report.evaluation import classifier_drawings
 from heatproof.stages.report.findings import EXCESS, Cell, Column, Findings
-from heatproof.stages.report.tables import ARROWS, common_n
+from heatproof.stages.report.tables import ARROWS, BRIEF, blur_notes, common_n
 
-STYLE = Path(__file__).with_name("style.mplstyle")
-# Widths of a page and of a text column, in inches.
-PAGE, TEXT_COLUMN = 7.0, 3.4
 HEAT, SPREAD = "inferno", "viridis"
-TESTED, CONTROL, OUTLINE = "#0072B2", "#9a9a9a", "#00e5ff"
+OUTLINE = "#00e5ff"
 CASES = 4
 PANEL_METHODS = 3
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A figure with its file name and the caption that belongs beside it."""
-
-    name: str
-    figure: Figure
-    caption: str
+# Metrics side by side in a figure as wide as a page.
+MOST_ACROSS = 6
 
 
 def draw(
@@ -54,83 +52,12 @@ def draw(
         for drawing in (
             *_panels(samples, predictions, maps),
             *_metric_figures(findings),
-            *_training(classifier),
-            *_confusion(predictions, samples.classes),
+            *classifier_drawings(classifier, predictions, seed=findings.seed),
         ):
             files = [folder / f"{drawing.name}.{ending}" for ending in ("png", "pdf")]
-            _save(drawing.figure, files)
+            save(drawing.figure, files)
             made.append((drawing.name, drawing.caption, files))
     return made
-
-
-def _save(figure: Figure, files: Sequence[Path]) -> None:
-    """Laid out once, saved in every format, cropped to what is drawn."""
-    with warnings.catch_warnings():
-        # A class name in a script that the font lacks is drawn as boxes; the tables carry it in full.
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        engine = figure.get_layout_engine()
-        if engine is not None:
-            engine.execute(figure)
-            figure.set_layout_engine("none")
-        box = figure.get_tightbbox().padded(0.03)
-        for file in files:
-            metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
-            figure.savefig(file, bbox_inches=box, metadata=metadata)
-
-
-# ----------------------------------------------------------------------------------------------------- classifier
-
-
-def _training(classifier: Classifier) -> Iterator[Drawing]:
-    history = pd.DataFrame([dict(epoch) for epoch in classifier.history])
-    if history.empty or "epoch" not in history:
-        return
-    figure = Figure(figsize=(PAGE * 0.75, 2.1))
-    left, right = figure.subplots(1, 2)
-    for axes, columns, label in (
-        (left, {"train_loss": "training", "val_loss": "validation"}, "cross-entropy [nat]"),
-        (right, {"train_accuracy": "training", "val_accuracy": "validation"}, "accuracy"),
-    ):
-        for (column, name), color in zip(columns.items(), (TESTED, "#D55E00"), strict=True):
-            if column in history and history[column].notna().any():
-                axes.plot(history["epoch"], history[column], color=color, label=name, marker=".", markersize=3)
-        if classifier.best_epoch is not None:
-            axes.axvline(classifier.best_epoch, color="0.4", linewidth=0.8, linestyle=":", label="epoch kept")
-        axes.set(xlabel="epoch", ylabel=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_ylim(bottom=0)
-    right.set_ylim(0, 1.02)
-    left.legend()
-    kept = "" if classifier.best_epoch is None else f" The weights of epoch {classifier.best_epoch} are kept."
-    yield Drawing("training", figure, f"Training of the classifier, one run of {len(history)} epochs.{kept}")
-
-
-def _confusion(predictions: Predictions, classes: Sequence[str]) -> Iterator[Drawing]:
-    table = predictions.table.dropna(subset=["label"])
-    split = "test" if (table["split"] == "test").any() else None
-    table = table[table["split"] == split] if split else table
-    if table.empty:
-        return
-    counts = np.zeros((len(classes), len(classes)), dtype=np.int64)
-    np.add.at(counts, (table["label"].to_numpy(dtype=np.int64), table["predicted"].to_numpy(dtype=np.int64)), 1)
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-    side = float(np.clip(1.5 + 0.42 * len(classes), 2.4, PAGE))
-    figure = Figure(figsize=(side + 0.5, side))
-    axes = figure.subplots()
-    image = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    if len(classes) <= 20:
-        for row, column in np.ndindex(*counts.shape):
-            color = "white" if shares[row, column] > 0.55 else "black"
-            axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=color, fontsize=7)
-    names = [_short(name, 18) for name in classes]
-    axes.set_xticks(range(len(classes)), names, rotation=40, ha="right", rotation_mode="anchor")
-    axes.set_yticks(range(len(classes)), names)
-    axes.set(xlabel="predicted", ylabel="true")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    figure.colorbar(image, ax=axes, label="share of the true class", fraction=0.046)
-    where = f"{split} split" if split else "evaluated images"
-    yield Drawing("confusion", figure, f"Confusion matrix on the {where}, counts of images (n = {len(table)}).")
 
 
 # ---------------------------------------------------------------------------------------------------------- panel
@@ -244,8 +171,8 @@ def _case_title(samples: Samples, predictions: Predictions, row: int) -> str:
     # Data without labels name no classes: those of the net stand in the columns.
     classes = samples.classes or [str(name)[2:] for name in found.index if str(name).startswith("p_")]
     predicted = classes[int(found["predicted"])]
-    text = f"pred. {_short(predicted, 16)} {float(found.get(f'p_{predicted}', np.nan)):.2f}"
-    return text if pd.isna(found["label"]) else f"true {_short(classes[int(found['label'])], 16)}\n{text}"
+    text = f"pred. {short(predicted, 16)} {float(found.get(f'p_{predicted}', np.nan)):.2f}"
+    return text if pd.isna(found["label"]) else f"true {short(classes[int(found['label'])], 16)}\n{text}"
 
 
 def _held(held: Path | np.ndarray) -> np.ndarray:
@@ -268,22 +195,34 @@ def _metric_figures(findings: Findings) -> Iterator[Drawing]:
         yield Drawing(
             "metrics",
             _multiples(findings, main, everyone, _bars),
-            "Metrics with 95 % intervals; arrows point to the better side; controls are grey and hatched, below "
-            "the dotted line; n = images that most methods are defined on.",
+            f"Mean over images with its 95 % interval; arrows point to the better side; controls are grey and hatched, "
+            f"below the dotted line; n = images that most methods are defined on. {_remarks(findings)}",
         )
         yield Drawing(
             "distributions",
             _multiples(findings, main, everyone, _dots),
-            "Each dot is one image, the black bar their mean with its 95 % interval; controls are grey, below the "
-            "dotted line; n = images that most methods are defined on.",
+            f"Each dot is one image, the black bar their mean with its 95 % interval; controls are grey, below the "
+            f"dotted line; n = images that most methods are defined on. {_remarks(findings)}",
         )
     if excess:
         yield Drawing(
             "excess",
             _multiples(findings, excess, findings.tested, _points),
-            "Excess over the baseline in each title, with 95 % intervals; 0 = no better than the baseline; "
-            "n = images that most methods are defined on.",
+            "Mean excess over the baseline in each title (the controls of this figure: shifted copies of the method's "
+            "own maps, chance, maps of other images) with its 95 % interval; 0 = no better than the baseline, right is "
+            "better; n = images that most methods are defined on.",
         )
+
+
+def _remarks(findings: Findings) -> str:
+    """What the short words in a figure mean."""
+    remarks = (
+        ["constant: the same map on every rerun by construction."]
+        if any(cell.remark for cell in findings.cells.values())
+        else []
+    )
+    remarks += ["px: sd of the blur."] if any(m.blur_px is not None for m in findings.controls) else []
+    return " ".join([*remarks, *blur_notes(findings, unblurred=True)])
 
 
 def _multiples(
@@ -292,41 +231,56 @@ def _multiples(
     methods: Sequence[Method],
     plot: Callable[[Axes, Findings, Column, Sequence[Method]], None],
 ) -> Figure:
-    across = min(3, len(columns))
-    down = ceil(len(columns) / across)
-    names = [_short(str(method.name), 34) for method in methods]
-    label = 0.055 * max(len(name) for name in names)
-    height = 0.17 * len(methods) + (0.75 if columns[0].part == "excess" else 0.62)
-    figure = Figure(figsize=(PAGE if across > 1 else TEXT_COLUMN + label, height * down + 0.1))
+    """Narrow axes side by side, one per metric, with the methods' names once per bank: fits the width of a page."""
+    down = ceil(len(columns) / MOST_ACROSS)
+    across = ceil(len(columns) / down)
+    names = [_label(method) for method in methods]
+    lines = max(name.count("\n") + 1 for name in names)
+    label = 0.05 * max(len(line) for name in names for line in name.split("\n"))
+    height = (0.1 + 0.085 * lines) * len(methods) + 0.85
+    width = PAGE if across > 2 else label + 1.6 * across
+    figure = Figure(figsize=(width, height * down))
     grid = figure.subplots(down, across, squeeze=False, sharey=True)
     for axes in grid.flat[len(columns) :]:
         axes.set_visible(False)
     for axes, column in zip(grid.flat, columns, strict=False):
         plot(axes, findings, column, methods)
-        n = common_n(findings, column) or 0
-        if column.part == "excess":
-            axes.set_title(f"{column.name.removesuffix(EXCESS)} (n = {n})\nover {column.baseline}", fontsize=7)
-        else:
-            axes.set_title(f"{column.name} {ARROWS[column.better]} (n = {n})", fontsize=7)
+        axes.set_title(f"{_broken(column)}\nn = {common_n(findings, column) or 0}", fontsize=6.5)
         if 0 < len(findings.tested) < len(methods):
             axes.axhline(len(findings.tested) - 0.5, color="0.3", linewidth=0.6, linestyle=":")
         for place, method in enumerate(methods):
             _blank(axes, findings.cells[str(method.name), column.name], place)
         axes.axvline(0, color="0.3", linewidth=0.6, zorder=0)
-        axes.xaxis.set_major_locator(MaxNLocator(4))
+        axes.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
         axes.grid(axis="x", color="0.9", linewidth=0.5)
         axes.set_axisbelow(True)
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, labelsize=6.5)
+        axes.tick_params(axis="x", labelsize=6)
     # Shared by all axes, so once is enough.
     grid[0, 0].set_yticks(range(len(methods)), names)
     grid[0, 0].set_ylim(len(methods) - 0.4, -0.6)
     return figure
 
 
+def _label(method: Method) -> str:
+    """A method's name on as many lines as a narrow column needs, a blurred control with its blur."""
+    blur = "" if method.blur_px is None else f" ({method.blur_px:g} px)"
+    text = f"{method.name}{blur}"
+    return text if len(text) <= 24 else text.replace(":", ":\n", 1)
+
+
+def _broken(column: Column) -> str:
+    """A metric's name on two lines where it is long, with its arrow or what its excess is over."""
+    name = column.name.removesuffix(EXCESS) if column.part == "excess" else f"{column.name} {ARROWS[column.better]}"
+    first, _, rest = name.strip().partition("_")
+    name = f"{first}_\n{rest}" if rest and len(name) > 12 else name.strip()
+    return f"{name}\nover {BRIEF[str(column.baseline)]}" if column.part == "excess" else name
+
+
 def _blank(axes: Axes, cell: Cell, place: int) -> None:
     """Why there is nothing to see in a row, where there is nothing."""
     if cell.remark or not np.isfinite(cell.interval.mean):
-        why = cell.remark or "undefined"
+        why = (cell.remark or "undefined").split()[0]
         axes.text(0.03, place, why, transform=axes.get_yaxis_transform(), va="center", fontsize=5.5, color="0.35")
 
 
@@ -388,11 +342,6 @@ def _dots(axes: Axes, findings: Findings, column: Column, methods: Sequence[Meth
             )
 
 
-def _short(text: str, most: int) -> str:
-    text = " ".join(str(text).split())
-    return text if len(text) <= most else text[: most - 1] + "…"
-
-
 def _wrapped(text: str) -> str:
     """A method's name on several lines, broken at its parts."""
     parts = text.replace(":", ":\n").replace("sd of ", "sd of\n").split("\n")
@@ -405,10 +354,13 @@ def captions(drawn: Sequence[tuple[str, str, Any]]) -> str:
 
 
 def inlined(drawn: Sequence[tuple[str, str, Sequence[Path]]]) -> list[Mapping[str, str]]:
-    """Figures for a page that stands alone: name, caption and the PNG as base64."""
+    """Figures for a page that stands alone: name, caption, the PNG as base64 and its width on the page."""
     import base64
 
-    return [
-        {"name": name, "caption": caption, "png": base64.b64encode(files[0].read_bytes()).decode()}
-        for name, caption, files in drawn
-    ]
+    pages: list[Mapping[str, str]] = []
+    for name, caption, files in drawn:
+        content = files[0].read_bytes()
+        # A PNG says its width in bytes 16 to 19; 200 dots an inch are too many for a screen.
+        width = str(int.from_bytes(content[16:20]) * 11 // 20)
+        pages.append({"name": name, "caption": caption, "png": base64.b64encode(content).decode(), "width": width})
+    return pages

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from heatproof.base.records import Predictions
+from heatproof.stages.report.classified import overall_frame, report_frame, report_text
 from heatproof.stages.report.findings import Column, Findings
 from heatproof.stages.report.tables import (
     cell_text,
-    classifier_frame,
     common_n,
     comparisons_frame,
     digits,
@@ -29,6 +29,7 @@ def render(
     *,
     summary: Mapping[str, Any],
     predictions: Predictions,
+    classes: Sequence[str],
     figures: Sequence[Mapping[str, str]],
     config: str,
     protocol: str,
@@ -46,7 +47,9 @@ def render(
         notes=notes(findings, protocol=protocol),
         marks={name: found for m in findings.tested if (found := marks(findings, name := str(m.name)))},
         comparisons=_frame(comparisons_frame(findings)),
-        classifier=_frame(classifier_frame(predictions)),
+        classified=_frame(report_text(report_frame(predictions, classes))),
+        overall=_frame(overall_frame(predictions, classes)),
+        positive=predictions.positive,
         figures=figures,
         config=config,
     )

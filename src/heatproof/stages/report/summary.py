@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from heatproof.base.records import Predictions, Samples, Scores
+from heatproof.base.records import Classifier, Predictions, Samples, Scores
 from heatproof.stages.report.findings import Findings
 
 
@@ -15,6 +15,7 @@ def summarise(
     findings: Findings,
     *,
     samples: Samples,
+    classifier: Classifier,
     predictions: Predictions,
     scores: Scores,
     facts: Mapping[str, Any],
@@ -50,7 +51,7 @@ def summarise(
         }
         for pair in findings.pairs
     ]
-    passes = {**scores.passes, **(facts.get("passes") or {})}
+    passes = facts.get("passes") or scores.passes
     made = {
         "name": facts.get("name"),
         "overrides": list(facts.get("overrides") or ()),
@@ -62,17 +63,38 @@ def summarise(
         "device": facts.get("device"),
         "n_images": len(findings.images),
         "classifier": {name: dict(found) for name, found in predictions.figures.items()},
+        "classifier_val": {name: dict(found) for name, found in predictions.val_figures.items()},
+        "positive": predictions.positive,
+        "model": model_facts(samples, classifier, predictions),
         "methods": methods,
         "comparisons": comparisons,
         "verdicts": list(verdicts),
         "flags": {method: dict(counts) for method, counts in scores.flags.items()},
         "notes": notes or {},
-        "passes": passes,
+        "passes": dict(passes),
         "seconds": dict(facts.get("seconds") or {}),
         "warnings": list(facts.get("warnings") or ()),
     }
     plain: dict[str, Any] = _plain(made)
     return plain
+
+
+def model_facts(samples: Samples, classifier: Classifier, predictions: Predictions) -> dict[str, float | None]:
+    """Size and speed of the classifier: parameters (all, and those that training changed, where known), seconds and
+    epochs of its training (also where it came from the store), training and prediction in images per second."""
+    weights = list(classifier.module.parameters()) if classifier.module is not None else []
+    seconds = sum(float(epoch.get("seconds", 0)) for epoch in classifier.history)
+    trained = len(samples.rows("train")) * len(classifier.history)
+    return {
+        "parameters": sum(weight.numel() for weight in weights) or None,
+        "parameters_trained": getattr(classifier, "trained", None),
+        "training_epochs": len(classifier.history),
+        "training_seconds": round(seconds, 2) if classifier.history else None,
+        "training_images_per_second": round(trained / seconds, 1) if seconds > 0 and trained else None,
+        "prediction_images_per_second": (
+            round(len(predictions.table) / predictions.seconds, 1) if predictions.seconds else None
+        ),
+    }
 
 
 def _plain(value: Any) -> Any:

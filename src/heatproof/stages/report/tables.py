@@ -10,8 +10,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from heatproof.base.records import Method, Predictions
+from heatproof.base.names import parse
+from heatproof.base.records import Classifier, Method, Predictions
 from heatproof.base.stats import Interval
+from heatproof.stages.report.classified import (
+    classifier_frame,
+    confusion_frame,
+    history_frame,
+    report_frame,
+    report_text,
+)
 from heatproof.stages.report.findings import Cell, Column, Findings, decimals
 
 WIDTH = 120
@@ -78,12 +86,6 @@ def comparisons_frame(findings: Findings) -> pd.DataFrame:
     ]
     names = ["method_a", "method_b", "metric", "difference", "lo", "hi", "p", "p_holm", "p_wilcoxon", "d_z"]
     return pd.DataFrame(rows, columns=[*names, "rank_biserial", "n", "better"])
-
-
-def classifier_frame(predictions: Predictions) -> pd.DataFrame:
-    """One row per figure of the classifier on the test split."""
-    rows = [{"figure": name, **found} for name, found in predictions.figures.items()]
-    return pd.DataFrame(rows, columns=["figure", "value", "lo", "hi", "n"])
 
 
 def reasons(cell: Cell) -> str:
@@ -203,11 +205,11 @@ def _strip(findings: Findings, column: Column, methods: Sequence[Method]) -> _St
     texts = ("(*)" if cell.remark else cell_text(cell, places, common_n=cell.interval.n) for cell in cells)
     sizes = [found.n for found in _intervals(findings, column)]
     n = f"n = {min(sizes, default=0)}" + (f" to {max(sizes)}" if len(set(sizes)) > 1 else "")
-    over = (f"over {_BRIEF[column.baseline]}",) if column.baseline else ()
+    over = (f"over {BRIEF[column.baseline]}",) if column.baseline else ()
     return _Strip((title(column), *over, n), tuple(texts))
 
 
-_BRIEF = {"its shifted copies": "shifted", "chance": "chance", "other images' maps": "other images"}
+BRIEF = {"its shifted copies": "shifted", "chance": "chance", "other images' maps": "other images"}
 
 
 def _fitting(strips: Sequence[_Strip], room: int) -> Iterator[list[_Strip]]:
@@ -219,6 +221,21 @@ def _fitting(strips: Sequence[_Strip], room: int) -> Iterator[list[_Strip]]:
             block = []
         block.append(strip)
     yield block
+
+
+def blur_notes(findings: Findings, *, unblurred: bool = False) -> list[str]:
+    """How strongly each blurred control is blurred; `unblurred`: only of those that are not blurred at all."""
+    lines = []
+    for method in findings.controls:
+        if method.blur_px is None or (unblurred and method.blur_px > 0):
+            continue
+        single = parse(str(method.control_of)).single()
+        if method.blur_px == 0:
+            text = f"{method.name} is {single} itself (blur 0 px): the fusion is no smoother than its single view."
+        else:
+            text = f"{method.name} is {single} blurred with a Gaussian of sd {method.blur_px:g} px."
+        lines.append(text)
+    return lines
 
 
 def notes(findings: Findings, *, protocol: str) -> list[str]:
@@ -239,6 +256,7 @@ def notes(findings: Findings, *, protocol: str) -> list[str]:
         c.choice.metric.facts.get("reruns") for c in findings.columns
     ):
         lines.append(GROUP_REMARK)
+    lines += blur_notes(findings)
     if protocol == "study" or any(column.choice.protocol == "study" for column in findings.columns):
         lines.append(STUDY_REMARK)
     return lines
@@ -247,27 +265,43 @@ def notes(findings: Findings, *, protocol: str) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- files
 
 
-def write(findings: Findings, predictions: Predictions, folder: Path) -> list[Path]:
-    """Write tables/{metrics,controls,comparisons,classifier}.{csv,md,tex}."""
+def write(findings: Findings, predictions: Predictions, classifier: Classifier, folder: Path) -> list[Path]:
+    """Write tables/NAME.{csv,md,tex}: metrics, controls, comparisons, classifier, classification_report, confusion,
+    history."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*findings.of("main"), *findings.of("excess")]
-    comparisons, classifier = comparisons_frame(findings), classifier_frame(predictions)
+    comparisons, classified = comparisons_frame(findings), report_frame(predictions, classifier.classes)
     tables = {
         "metrics": (metrics_frame(findings, findings.tested), wide(findings, findings.tested, columns)),
         "controls": (metrics_frame(findings, findings.controls), wide(findings, findings.controls, columns)),
         "comparisons": (comparisons, _rounded(comparisons)),
-        "classifier": (classifier, _rounded(classifier)),
+        "classification_report": (classified, report_text(classified)),
+        **{
+            name: (frame, _rounded(frame))
+            for name, frame in {
+                "classifier": classifier_frame(predictions),
+                "confusion": confusion_frame(predictions, classifier.classes),
+                "history": history_frame(classifier),
+            }.items()
+        },
     }
     files = []
     for name, (numbers, text) in tables.items():
-        for ending, content in (
-            ("csv", numbers.to_csv(index=False)),
-            ("md", markdown(text)),
-            ("tex", latex(text)),
-        ):
-            path = folder / f"{name}.{ending}"
-            path.write_text(content, encoding="utf-8")
-            files.append(path)
+        if len(numbers.columns):
+            files += write_table(folder, name, numbers, text)
+    return files
+
+
+def write_table(folder: Path, name: str, numbers: pd.DataFrame, text: pd.DataFrame) -> list[Path]:
+    """One table as csv (numbers) and as markdown and LaTeX (text)."""
+    files = []
+    for ending, content in (
+        ("csv", numbers.to_csv(index=False)),
+        ("md", markdown(text)),
+        ("tex", latex(text)),
+    ):
+        files.append(folder / f"{name}.{ending}")
+        files[-1].write_text(content, encoding="utf-8")
     return files
 
 

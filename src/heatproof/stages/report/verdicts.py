@@ -133,6 +133,12 @@ def _fusion(findings: Findings, method: Method) -> Iterator[str]:
     ):
         if other is None:
             continue
+        if other.blur_px == 0:
+            yield (
+                f"{name} against {title}: blur 0 px, for the fusion is no smoother than its single view; this control "
+                "is the single view itself."
+            )
+            continue
         columns = [c for c in findings.of("main") if c.choice.metric.facts.get("reruns") and c.ranked]
         pairs = [p for c in columns if (p := findings.pair(name, str(other.name), c.name)) and p.comparison.n > 0]
         if pairs:

@@ -37,7 +37,8 @@ def collect(
     """Write what a run has to say into its outbox; the outbox stays open (`Outbox.finish` closes it).
 
     Metrics: `<method>/<metric>` with `_lo`, `_hi`, `_n`; `train/loss`, `val/loss`, `val/accuracy`, ... with step =
-    epoch; `test/<figure>` with `_lo`, `_hi`, `_n`; `passes/*` and `seconds/*`. Tags: hashes, split, protocol, device,
+    epoch; `test/<figure>` and `val/<figure>` of the kept weights with `_lo`, `_hi`, `_n` (`val/kept_<figure>` where the
+    epochs have a series of that name); `passes/*` and `seconds/*`. Tags: hashes, split, protocol, device,
     commit. Description: the verdict lines.
     """
     outbox = Outbox(folder)
@@ -51,6 +52,11 @@ def collect(
     if predictions is not None:
         for name, figure in predictions.figures.items():
             outbox.metrics(dict(_estimate(f"test/{name}", figure, value="value")))
+        series = {_epoch_name(key) for epoch in (classifier.history if classifier else ()) for key in epoch}
+        for name, figure in predictions.val_figures.items():
+            # An epoch series of that name ends with the last epoch, not with the one that is kept.
+            full = f"val/kept_{name}" if f"val/{name}" in series else f"val/{name}"
+            outbox.metrics(dict(_estimate(full, figure, value="value")))
     if classifier is not None:
         for number, epoch in enumerate(classifier.history, 1):
             values = {_epoch_name(k): float(v) for k, v in epoch.items() if k != "epoch"}
@@ -70,8 +76,8 @@ def _scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
     for method, metrics in summary.get("methods", {}).items():
         for metric, figure in metrics.items():
             yield from _estimate(f"{method}/{metric}", figure, value="mean")
-    for group in ("passes", "seconds", "data"):
-        for name, number in summary.get(group, {}).items():
+    for group in ("passes", "seconds", "data", "model"):
+        for name, number in (summary.get(group) or {}).items():
             if isinstance(number, (int, float)):
                 yield f"{group}/{name}", float(number)
 
