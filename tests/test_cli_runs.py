@@ -9,6 +9,7 @@ import time
 from contextlib import closing
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 from commands import SMALL, environment, heatproof, user_folder
@@ -111,6 +112,21 @@ def test_a_users_study_is_a_sweep(tmp_path: Path, user: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "   0  FINISHED     seed=1\n   1  FINISHED     seed=2" in done.stdout
     assert [status for status, _ in runs(tmp_path)["blobs"]] == ["FINISHED"] * 3
+
+
+@pytest.mark.slow
+def test_a_sweep_ends_with_its_classifiers_compared(tmp_path: Path, user: Path) -> None:
+    done = heatproof("-m", *SMALL, "seed=1,2", "eval.positive=dark", work=tmp_path, user=user)
+    assert done.returncode == 0, done.stderr
+    sweep = (tmp_path / "here" / "results" / "latest").resolve()
+    assert f"comparison of classifiers: {sweep / 'comparison.md'}" in done.stdout
+    names = {f"comparison.{ending}" for ending in ("csv", "md", "tex", "png", "pdf")}
+    assert {path.name for path in sweep.glob("comparison.*")} == names
+    table = pd.read_csv(sweep / "comparison.csv")
+    assert table["title"].unique().tolist() == ["seed=1", "seed=2"]
+    assert table.loc[table["run"] == 1, "n_common"].notna().all()
+    assert json.loads((sweep / "1" / "summary.json").read_text())["positive"] == "dark"
+    assert names <= {path.name for path, _ in Outbox(sweep).read().artifacts}
 
 
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)], ids=lambda value: str(value))

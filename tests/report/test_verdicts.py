@@ -1,8 +1,11 @@
+from dataclasses import replace
+
 import fabricated
 import numpy as np
 import pytest
 
 from heatproof.stages.report.findings import find
+from heatproof.stages.report.tables import notes
 from heatproof.stages.report.verdicts import marks, verdicts
 
 
@@ -44,6 +47,18 @@ def test_a_fusion_is_held_against_its_single_and_its_blurred_view(lines):
     (line,) = starting(lines, f"{fabricated.FUSED} against its blurred single view")
     assert "better in" in line
     assert not starting(lines, "gradcam against")
+
+
+def test_a_control_that_is_not_blurred_is_called_the_single_view():
+    methods = tuple(replace(m, blur_px=0.0) if m.alter == "blurred" else m for m in fabricated.METHODS)
+    findings = find(replace(fabricated.scores(), methods=methods), seed=0)
+    (line,) = starting(verdicts(findings), f"{fabricated.FUSED} against its blurred single view")
+    assert "this control is the single view itself" in line
+    wanted = f"blurred-{fabricated.FUSED} is gradcam itself (blur 0 px)"
+    assert any(note.startswith(wanted) for note in notes(findings, protocol="sound"))
+    blurred = tuple(replace(m, blur_px=2.5) if m.alter == "blurred" else m for m in fabricated.METHODS)
+    found = notes(replace(findings, methods=blurred), protocol="sound")
+    assert f"blurred-{fabricated.FUSED} is gradcam blurred with a Gaussian of sd 2.5 px." in found
 
 
 def test_a_winner_is_named_only_where_one_is_shown(lines):

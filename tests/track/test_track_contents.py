@@ -25,6 +25,7 @@ SUMMARY = {
     },
     "passes": {"used": 100, "estimated": 120},
     "seconds": {"train": 3.5},
+    "model": {"parameters": 1234, "training_seconds": None},
 }
 
 
@@ -36,7 +37,11 @@ def content(tmp_path):
     history = ({"epoch": 1, "train_loss": 1.0, "val_loss": 2.0, "val_accuracy": 0.5}, {"epoch": 2, "train_loss": 0.5})
     classifier = Classifier(module=None, classes=("a", "b"), layers=(), identity="x", history=history)  # type: ignore[arg-type]
     figures = {"accuracy": {"value": 0.9, "lo": 0.8, "hi": 0.95, "n": 200}}
-    predictions = Predictions(table=None, figures=figures, explained=np.arange(2))  # type: ignore[arg-type]
+    val = {
+        "accuracy": {"value": 0.8, "lo": 0.7, "hi": 0.9, "n": 50},
+        "mcc": {"value": 0.6, "lo": 0.4, "hi": 0.8, "n": 50},
+    }
+    predictions = Predictions(table=None, figures=figures, explained=np.arange(2), val_figures=val)  # type: ignore[arg-type]
     collect(
         tmp_path,
         experiment="phantom",
@@ -65,10 +70,16 @@ def test_numbers_carry_the_agreed_names_and_steps(content):
         ("val/accuracy", 1): 0.5,
         ("test/accuracy", None): 0.9,
         ("test/accuracy_n", None): 200,
+        # The series val/accuracy ends with the last epoch, not with the one that is kept.
+        ("val/kept_accuracy", None): 0.8,
+        ("val/mcc", None): 0.6,
+        ("val/mcc_lo", None): 0.4,
+        ("model/parameters", None): 1234,
         ("passes/used", None): 100,
         ("seconds/train", None): 3.5,
     }
     assert expected.items() <= values.items()
+    assert ("val/accuracy", None) not in values
 
 
 def test_undefined_is_nan_and_not_zero(content):
