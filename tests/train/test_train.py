@@ -46,6 +46,7 @@ def test_it_learns_and_is_taken_from_the_store_afterwards(store):
     assert first.history[-1]["val_accuracy"] == 1.0
     assert first.history[0].keys() >= {"epoch", "train_loss", "val_loss", "val_accuracy", "seconds", "lr"}
     assert not first.module.training
+    assert first.trained == sum(weight.numel() for weight in first.module.parameters())
     assert first.layers == ("stage1", "stage2", "stage3")
     assert (first.train_mean, first.norm_mean, first.norm_std) == ((0.3,), (0.5,), (0.25,))
     assert first.remarks == ()
@@ -53,6 +54,7 @@ def test_it_learns_and_is_taken_from_the_store_afterwards(store):
     assert again.remarks == ("the trained classifier is taken from the store",)
     assert state_hash(again.module.state_dict()) == state_hash(first.module.state_dict())
     assert (again.identity, again.history, again.best_epoch) == (first.identity, first.history, first.best_epoch)
+    assert again.trained == first.trained
 
 
 def test_what_decides_the_weights_decides_the_entry(store, tmp_path):

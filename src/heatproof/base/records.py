@@ -120,6 +120,7 @@ class Classifier:
     explaining, shallow to deep; the last one is the automatic choice. `identity`: content hash of the weights and what
     made them. `history`: one mapping per epoch (epoch, train_loss, val_loss, val_accuracy, seconds, lr).
     `background`: some training images in [0, 1] for explainers that compare with them, on the CPU, or None.
+    `trained`: how many weights the last phase of the training changed, None where that is not known.
     """
 
     module: nn.Module
@@ -132,6 +133,7 @@ class Classifier:
     norm_std: tuple[float, ...] | None = None
     history: tuple[Mapping[str, float], ...] = ()
     best_epoch: int | None = None
+    trained: int | None = None
     remarks: tuple[str, ...] = ()
     background: Float[Tensor, "k c h w"] | None = None
 

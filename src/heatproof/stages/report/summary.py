@@ -87,7 +87,7 @@ def model_facts(samples: Samples, classifier: Classifier, predictions: Predictio
     trained = len(samples.rows("train")) * len(classifier.history)
     return {
         "parameters": sum(weight.numel() for weight in weights) or None,
-        "parameters_trained": getattr(classifier, "trained", None),
+        "parameters_trained": classifier.trained,
         "training_epochs": len(classifier.history),
         "training_seconds": round(seconds, 2) if classifier.history else None,
         "training_images_per_second": round(trained / seconds, 1) if seconds > 0 and trained else None,

@@ -82,6 +82,7 @@ def train(
             identity=hash_of({"made": identity, "weights": file_hash(folder / "weights.safetensors")}),
             history=tuple(record["history"]),
             best_epoch=record["best_epoch"],
+            trained=record.get("trained"),
             remarks=(*remarks, *record["remarks"]),
         )
 
@@ -163,6 +164,7 @@ def _train_into(
     record = {
         "history": fitted.history,
         "best_epoch": fitted.best_epoch,
+        "trained": sum(weight.numel() for weight in net.parameters() if weight.requires_grad),
         "remarks": remarks,
         "classes": samples.classes,
         "model": model_identity(model),
