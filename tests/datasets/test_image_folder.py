@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.data import get_testdata_file
 from shelves import mask, picture
 
 from heatproof.base.errors import HeatproofError
@@ -138,3 +140,18 @@ def test_refusals(tmp_path):
     assert str(caught.value) == "dataset.root: no such folder, got '/surely-not-here'."
     with pytest.raises(HeatproofError, match="a file, not a folder"):
         read(tmp_path / "data" / "a" / "1.png")
+
+
+def test_dicom_files_are_grouped_by_patient_unless_names_say_otherwise(tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for number, patient in enumerate(("one", "one", "two")):
+            data = dcmread(get_testdata_file("MR_small.dcm", download=False))
+            data.PatientID = patient
+            data.save_as(tmp_path / name / f"{number}-{patient}.dcm")
+    groups = [row.group for row in read(tmp_path).rows]
+    assert groups[0] == groups[1] == groups[3] != groups[2] == groups[5]
+    assert not any("one" in str(group) or "two" in str(group) for group in groups)
+    named = read(tmp_path, group_pattern=r"^\d").rows
+    assert [row.group for row in named] == ["0", "1", "2"] * 2
+    assert read(tmp_path).read(named[0]).shape == (64, 64)

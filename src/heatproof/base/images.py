@@ -79,7 +79,8 @@ def _decode_picture(path: str | os.PathLike[str] | bytes, where: str, ending: st
             _check_format(where, ending, str(image.format))
             if image.width * image.height > dicom.MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, the limit is {dicom.MAX_PIXELS}")
-            return _to_uint8(ImageOps.exif_transpose(image))
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_uint8(image)
     except UnidentifiedImageError:
         raise HeatproofError(fault(where, "no image that can be read")) from None
     except (
@@ -103,7 +104,7 @@ def _to_uint8(image: "Image") -> np.ndarray:
     if image.mode.startswith(("I", "F")):
         return dicom.deep_to_uint8(np.asarray(image))
     if image.mode in ("1", "L", "RGB"):
-        return np.array(image.convert("L") if image.mode == "1" else image)
+        return np.asarray(image.convert("L") if image.mode == "1" else image)
     if image.mode == "LA" or "A" in image.getbands() or "transparency" in image.info:
         solid = image.convert("RGBA")
         black = Image.new("RGBA", solid.size, (0, 0, 0, 255))

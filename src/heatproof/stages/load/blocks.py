@@ -7,7 +7,7 @@ images.parquet  a row of facts per image; `key` finds it again
 
 import os
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Self
 
@@ -32,9 +32,8 @@ class Facts:
 
     def columns(self) -> dict[str, object]:
         """One row of `images.parquet`."""
-        plain = asdict(self)
-        sums = plain.pop("sums")
-        return {**plain, **{f"sum_{c}": value for c, value in enumerate(sums)}}
+        plain = {name: value for name, value in vars(self).items() if name != "sums"}
+        return plain | {f"sum_{c}": value for c, value in enumerate(self.sums)}
 
 
 def write_decoded(images: Iterable[tuple[np.ndarray, np.ndarray | None, Facts]], to: Path, *, masks: bool) -> None:

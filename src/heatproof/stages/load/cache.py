@@ -219,7 +219,7 @@ class _Job:
             width=width,
             height=height,
             file_hash=content.file_hash or hashlib.sha256(stored.tobytes()).hexdigest(),
-            sums=tuple(int(s) for s in pixels.sum(axis=(0, 1), dtype=np.int64)),
+            sums=tuple(int(s) for s in pixels.sum(axis=0, dtype=np.int64).sum(axis=0)),
             mask_area=None if found is None else float(np.mean(found, dtype=np.float64)),
             mask_lost=found is not None and mask is not None and bool(found.any()) and not mask.any(),
         )
