@@ -187,6 +187,17 @@ def test_damage_is_found_when_the_pixels_are_opened(folder, store, decoded, capl
     assert "fails its checksums" in caplog.text
 
 
+def test_damaged_pixels_are_not_copied_into_another_data_set(folder, store):
+    load(data(folder), SETTINGS, store)
+    (entry,) = store.entries()
+    with (entry.path / "pixels.npy").open("r+b") as file:
+        file.seek(-3, os.SEEK_END)
+        file.write(b"\xff\xff\xff")
+    picture(folder / "a" / "10.png", level=90)
+    grown = load(data(folder), SETTINGS, Store(store.root))
+    np.testing.assert_array_equal(grown.pixels, expected(grown))
+
+
 def test_blocks_that_vanish_while_they_are_copied_are_looked_for_again(folder, store, decoded, monkeypatch):
     original, calls = cache._copied, []
 
