@@ -55,7 +55,7 @@ def test_every_choice_has_a_file_of_its_name(kind: str) -> None:
 def test_facts_are_those_that_the_design_names(kind: str) -> None:
     known = {
         "dataset": {"annotation", "needs_root", "official", "study", "grouped", "source"},
-        "model": {"norm", "source", "gradient", "layers"},
+        "model": {"norm", "source", "gradient", "layers", "attention"},
         "explainer": {"needs", "control", "stochastic", "constant", "forwards", "given", "combines", "source"},
         "view": {"family", "source"},
         "fusion": {"kind", "source"},
@@ -108,6 +108,8 @@ def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
         more = [f"model.name={option}"] if option in ("torchvision", "timm") else []
         if option == "files" and group == "explainer":
             more = [f"explainer.files.folder={tmp_path}"]
+        if group == "explainer" and "attention" in registry.preset("explainer", option).facts.get("needs", ()):
+            more = ["model=deit_tiny", "dataset.size=224"]
         if option != "scratch" and group == "train":
             more = ["model=resnet18", f"model.weights={weights}"]
         (job,) = compose.compose([f"{group}={value}", "dataset.num_images=60", *more])

@@ -309,6 +309,12 @@ def test_a_net_without_layers_gets_an_explainer_that_fits_or_the_chosen_one_is_r
         HeatproofError, match=r"gradcam looks at a layer's place in the image, and the model mlp has no"
     ):
         plan_of("explainer=[gradcam,occlusion]")
+    with pytest.raises(HeatproofError, match="fullgrad sums up convolutions, and the model mlp has none"):
+        plan_of("explainer=[fullgrad]")
+    with pytest.raises(HeatproofError, match=r"chefer looks at a transformer's attention, and the model mlp has none"):
+        plan_of("explainer=[chefer]")
+    plan = plan_of("explainer=[saliency,integrated_gradients]")
+    assert {m.name.label for m in plan.methods if m.control_of is None} == {"saliency", "integrated_gradients"}
 
 
 def test_votes_are_made_of_methods_of_the_run_or_of_explainers_as_shipped():

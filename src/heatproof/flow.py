@@ -67,7 +67,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             protocol=plan.measure.protocol, store=store, progress=progress,
         )  # fmt: skip
     if plan.stage == "explain":
-        return stopped(folder, "explain", f"{len(maps.rows)} images x {len(maps.files)} methods", ())
+        return stopped(folder, "explain", f"{len(maps.rows)} images x {len(maps.files)} methods", maps.remarks)
     with clock("measure"):
         scores = measure(
             samples, classifier, maps, plan.metrics, plan.measure, plan.eval,
@@ -80,7 +80,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             folder, samples=samples, classifier=classifier, predictions=predictions, maps=maps, scores=scores,
             facts=facts_of(
                 plan, clock.seconds, passes_of(maps.passes, scores.passes),
-                [*samples.remarks, *classifier.remarks, *notes.remarks(maps.notes)],
+                [*samples.remarks, *classifier.remarks, *maps.remarks, *notes.remarks(maps.notes)],
             ),
             seed=plan.seed, keep_maps=plan.report.maps, protocol=plan.measure.protocol,
         )  # fmt: skip

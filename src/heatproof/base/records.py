@@ -228,7 +228,7 @@ class Maps:
     float32 (N, H, W), or the array itself. `sd_files`: the same for the per-pixel standard deviation of fused methods.
     `status`: method name -> status per image (ok, nonfinite, zero, constant, failed). `notes`: method name -> name ->
     float64 (N,), what explainers say of their maps (`base/notes.py`). `passes`: images that the network was run on to
-    make them: "maps", and "again" where some were run a second time.
+    make them: "maps", and "again" where some were run a second time. `remarks`: methods whose maps are one.
     """
 
     rows: np.ndarray
@@ -240,6 +240,7 @@ class Maps:
     status: Mapping[str, tuple[str, ...]]
     notes: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     passes: Mapping[str, int] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     def array(self, name: str) -> np.ndarray:
         """Maps of one method, float32 (N, H, W), memory-mapped."""

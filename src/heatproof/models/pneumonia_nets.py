@@ -8,7 +8,13 @@ from heatproof.base.nets import Normalise, num_outputs, two_logits_outside
 from heatproof.base.registry import choice
 
 
-@choice(norm=True, layers=False, version=1, source="study 2: Keras Sequential, 77,236,993 trainable weights")
+@choice(
+    norm=True,
+    layers=False,
+    attention=False,
+    version=1,
+    source="study 2: Keras Sequential, 77,236,993 trainable weights",
+)
 def mlp(
     num_classes: int,
     channels: int,
@@ -37,7 +43,7 @@ def mlp(
     return _ended(layers, before, num_classes, one_logit)
 
 
-@choice(norm=True, version=1, source="study 2: Keras Sequential, 26,211,585 trainable weights")
+@choice(norm=True, attention=False, version=1, source="study 2: Keras Sequential, 26,211,585 trainable weights")
 def cnn(
     num_classes: int,
     channels: int,

@@ -8,7 +8,11 @@ from heatproof.base.nets import Normalise
 from heatproof.base.registry import choice
 
 
-@choice(norm=True, source="VGG-shaped (Simonyan & Zisserman 2015) with batch norm and global average pooling")
+@choice(
+    norm=True,
+    attention=False,
+    source="VGG-shaped (Simonyan & Zisserman 2015) with batch norm and global average pooling",
+)
 def small_cnn(num_classes: int, channels: int, *, width: int, stages: int, dropout: float) -> nn.Module:
     """Stages of one 3x3 convolution with batch norm and ReLU, halved between stages, pooled over the image.
 

@@ -20,7 +20,7 @@ POOLING: dict[str, Callable[[int], tuple[int, list[nn.Module]]]] = {
 }
 
 
-@choice(norm=True, version=1, source="study 1: VGG-like nets on 48 x 48 grey faces")
+@choice(norm=True, attention=False, version=1, source="study 1: VGG-like nets on 48 x 48 grey faces")
 def vgg_family(
     num_classes: int,
     channels: int,

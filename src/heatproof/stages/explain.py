@@ -21,6 +21,7 @@ from heatproof.base import given, values
 from heatproof.base import methods as maps_of
 from heatproof.base.altered import gaussian_blur, matched_blur_px
 from heatproof.base.blocks import blocks_of
+from heatproof.base.equal_maps import equal_groups, in_words
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.forwards import shared_forwards
 from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
@@ -101,6 +102,7 @@ def explain(
         {name: _status(folder / "maps.npy") for name, folder in folders.items()},
         {name: _notes(folder) for name, folder in folders.items()},
         passes,
+        _same_methods(made, folders),
     )
 
 
@@ -279,6 +281,13 @@ def _notes(folder: Path) -> dict[str, np.ndarray]:
         return {}
     with np.load(path) as held:
         return {name: held[name] for name in held.files}
+
+
+def _same_methods(methods: Sequence[Method], folders: Mapping[str, Path]) -> tuple[str, ...]:
+    """A remark for each group of methods under test whose maps are one."""
+    names = [str(method.name) for method in methods if method.control_of is None]
+    maps = {name: np.load(folders[name] / "maps.npy", mmap_mode="r") for name in names}
+    return in_words(equal_groups(maps), len(maps[names[0]])) if names else ()
 
 
 def _status(path: Path) -> tuple[str, ...]:

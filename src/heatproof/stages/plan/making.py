@@ -221,11 +221,13 @@ def _fitting_default(
 
 
 def _check_fit(model: Bound, methods: Sequence[Method], faults: Faults) -> None:
-    """Note explainers that need of a model what it has not: gradients, or a layer with a place in the image."""
+    """Note explainers that need of a model what it has not: gradients, a layer with a place in the image, attention."""
     parts = [part for method in methods for part in (method, *method.of)]
     for fact, need, lacking in (
         ("gradient", "gradient", "needs gradients, and the model {} has none"),
         ("layers", "layer", "looks at a layer's place in the image, and the model {} has no such layer"),
+        ("layers", "convolution", "sums up convolutions, and the model {} has none"),
+        ("attention", "attention", "looks at a transformer's attention, and the model {} has none"),
     ):
         if model.facts.get(fact, True):
             continue
