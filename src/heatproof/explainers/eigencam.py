@@ -1,8 +1,9 @@
 """Class activation maps from the first principal component of a layer's channels.
 
 Conventions: as `gradcam.py`. A component's sign is arbitrary in mathematics; here a map goes with the plain sum over
-the channels, so bright means active. (pytorch-grad-cam keeps the sign that its solver happens to return and cuts the
-rest off: up to that sign the maps are equal.)
+the channels, so bright means active. Where the channels of a place always sum to the same (behind a layer norm), its
+large deviations are bright. (pytorch-grad-cam keeps the sign that its solver happens to return and cuts the rest off:
+up to that sign the maps are equal.)
 """
 
 import torch
@@ -12,6 +13,9 @@ from torch import Tensor, nn
 from heatproof.base.hooks import activations_and_gradients, target_layer
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
+
+# A sum over the channels that varies by less than this share of what the channels do is only rounding.
+LEVEL = 1e-3
 
 
 # Its activations come from the pass that all explainers of a layer share, hence the gradient.
@@ -62,6 +66,14 @@ def _first_component(channels: Float[Tensor, "b k u v"], relu: bool) -> Float[Te
     else:
         values, vectors = torch.linalg.eigh(rows.mT @ rows)
         maps = vectors[..., -1] * values[..., -1:].clamp_min(0).sqrt()
-    along = (maps * rows.sum(1)).sum(1, keepdim=True)
-    maps = torch.where(along < 0, -maps, maps).to(channels.dtype).unflatten(1, channels.shape[2:])
+    maps = oriented(maps.unflatten(1, channels.shape[2:]), channels.double()).to(channels.dtype)
     return maps.clamp_min(0) if relu else maps
+
+
+def oriented(maps: Float[Tensor, "b u v"], channels: Float[Tensor, "b k u v"]) -> Float[Tensor, "b u v"]:
+    """The maps of components of these channels, each with the sign that the conventions name."""
+    centred = channels - channels.mean((2, 3), keepdim=True)
+    total = centred.sum(1)
+    level = total.square().sum((1, 2)) <= LEVEL**2 * centred.square().sum((1, 2, 3))
+    along = torch.where(level, (maps**3).sum((1, 2)), (maps * total).sum((1, 2)))
+    return torch.where((along < 0)[:, None, None], -maps, maps)

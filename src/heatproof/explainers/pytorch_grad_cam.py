@@ -21,6 +21,7 @@ from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.hooks import activations_and_gradients, module_of, target_layer
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
+from heatproof.explainers.eigencam import oriented
 
 
 @choice(needs=("layer", "gradient"), source="Karmani 2024, arXiv 2410.00267; pytorch-grad-cam, KPCA_CAM")
@@ -35,7 +36,7 @@ def kpcacam(
 ) -> Float[Tensor, "b u v"]:
     """KPCA-CAM: the activations' first component in kernel principal component analysis, whatever the class.
 
-    The sign goes with the plain sum over the channels, as in `eigencam`.
+    The sign is that of `eigencam`.
 
     Source: Karmani 2024; pytorch-grad-cam, `get_2d_projection_kernel`.
     """
@@ -46,9 +47,7 @@ def kpcacam(
         maps = torch.from_numpy(get_2d_projection_kernel(acts.float().numpy(force=True), kernel_function)).to(
             acts.device
         )
-    total = acts.float().sum(1)
-    along = (maps * (total - total.mean((1, 2), keepdim=True))).sum((1, 2), keepdim=True)
-    maps = torch.where(along < 0, -maps, maps)
+    maps = oriented(maps, acts.float())
     return maps.clamp_min(0) if relu else maps
 
 
@@ -118,8 +117,11 @@ def _library(
     grid: tuple[int, ...] = ()
     if layer is not None:
         grid = tuple(activations_and_gradients(classifier, images, targets, layer)[0].shape[1:])
-    cuda = [images.device] if images.device.type == "cuda" else []
-    with torch.inference_mode(False), torch.enable_grad(), torch.random.fork_rng(devices=cuda):
+    kind_of_device = images.device.type
+    # Its NumPy knows no bfloat16, so the copy runs in full precision.
+    full = torch.autocast(kind_of_device, enabled=False)
+    random = torch.random.fork_rng(devices=[images.device] if kind_of_device == "cuda" else [])
+    with torch.inference_mode(False), torch.enable_grad(), random, full:
         module = copy.deepcopy(module_of(classifier)).eval()
         for parameter in module.parameters():
             parameter.requires_grad_(False)
