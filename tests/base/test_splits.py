@@ -3,12 +3,14 @@
 from collections import Counter, defaultdict
 from dataclasses import replace
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heatproof.base import splits
+from heatproof.base.duplicates import Pairs, joined
 from heatproof.base.errors import HeatproofError
 from heatproof.base.records import SPLITS, Row
 from heatproof.base.settings import LoadSettings
@@ -96,6 +98,21 @@ def test_seats_add_up_and_none_gets_more_than_it_has(sizes, share):
     seats = splits.apportion(sizes, total)
     assert sum(seats.values()) == total
     assert all(0 <= seats[key] <= sizes[key] for key in sizes)
+
+
+@few
+@given(grouped_rows(), st.data())
+def test_near_duplicates_of_unknown_patients_never_straddle(rows, data):
+    """Pairs become groups, groups become splits: with one known patient at most, both images of a pair share a split."""
+    links = data.draw(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=30))
+    first, second = np.array([sorted(pair) for pair in links if len(set(pair)) == 2], np.int64).reshape(-1, 2).T
+    pairs = Pairs(first, second, np.ones(len(first)), np.zeros(len(first), np.int64))
+    groups = joined([row.image for row in rows], [row.group for row in rows], range(len(rows)), pairs)
+    joint = [replace(row, group=group) for row, group in zip(rows, groups, strict=True)]
+    assigned = splits.assign(joint, replace(BASE, fractions=(0.5, 0.25, 0.25)), classes=CLASSES)
+    for a, b in zip(first, second, strict=True):
+        if rows[a].group is None or rows[b].group is None:
+            assert assigned[a] == assigned[b]
 
 
 def test_single_images_meet_the_fractions_exactly():
