@@ -103,7 +103,7 @@ def test_seats_add_up_and_none_gets_more_than_it_has(sizes, share):
 @few
 @given(grouped_rows(), st.data())
 def test_near_duplicates_of_unknown_patients_never_straddle(rows, data):
-    """Pairs become groups, groups become splits: with one known patient at most, both images of a pair share a split."""
+    """Pairs become groups, groups become splits: with one known patient at most, a pair shares its split."""
     links = data.draw(st.lists(st.tuples(st.integers(0, 99), st.integers(0, 99)), max_size=30))
     first, second = np.array([sorted(pair) for pair in links if len(set(pair)) == 2], np.int64).reshape(-1, 2).T
     pairs = Pairs(first, second, np.ones(len(first)), np.zeros(len(first), np.int64))
