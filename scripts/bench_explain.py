@@ -1,0 +1,227 @@
+"""Explainers beside the libraries that they stand for, same images, same net, same process, turn by turn.
+
+python scripts/bench_explain.py [views occlusion scorecam ablationcam lime shap rate] [--net resnet18] [--size 112]
+
+Prints median seconds and range of each contender and its ratio to the first one (on the CPU seconds of this process, so
+that other work on the machine does not count).
+"""
+
+import argparse
+import contextlib
+import io
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+import torchvision
+from captum.attr import Occlusion
+from lime import lime_image
+from pytorch_grad_cam import AblationCAM, GradCAM, ScoreCAM
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from torch import Tensor, nn
+
+from heatproof.base.forwards import shared_forwards
+from heatproof.base.methods import explain_batch
+from heatproof.base.names import MethodName
+from heatproof.base.records import Classifier, Method
+from heatproof.base.registry import bind, preset
+from heatproof.base.twin import Twin
+
+VIEWS = ("identity", "flip", "rotate_p15", "colour_jitter", "gaussian_blur", "greyscale")
+Contenders = dict[str, Callable[[], object]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", default=list(CASES), choices=[*CASES, []])
+    parser.add_argument("--net", default="resnet18")
+    parser.add_argument("--size", type=int, default=112)
+    parser.add_argument("--images", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    net = torchvision.models.get_model(options.net).eval().to(options.device)
+    images = torch.rand(options.images, 3, options.size, options.size, device=options.device)
+    targets = torch.arange(options.images, device=options.device)
+    print(
+        f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads, {options.net}, "
+        f"{options.images} images of {options.size} px, median of {options.repeats}"
+    )
+    for case in options.cases:
+        show(case, timed(CASES[case](net, images, targets), options.repeats, options.device))
+
+
+def gradcam_on_views(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    """Grad-CAM fused over six views: all images at once, one by one, and pytorch-grad-cam's six views."""
+    views = tuple(preset("view", name) for name in VIEWS)
+    name = MethodName("gradcam", "layer4", "robustcam6", "mean")
+    method = Method(name, bind("explainer", "gradcam"), "layer4", views, preset("fusion", "mean"))
+    classifier = classifier_of(net)
+
+    def ours(rows: Tensor) -> None:
+        ids = [str(row) for row in rows.tolist()]
+        explain_batch(classifier, images[rows], targets[rows], [method], ids=ids, seed=0)
+
+    def library() -> None:
+        with GradCAM(model=net, target_layers=[net.layer4]) as cam:
+            cam(input_tensor=images, targets=goals(targets), aug_smooth=True)
+
+    every = torch.arange(len(images))
+    return {
+        "ours": partial(ours, every),
+        "aug_smooth": library,
+        "ours one by one": lambda: [ours(row) for row in every.split(1)],
+    }
+
+
+def occlusion(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    """Patch 20, stride 10: captum in batches of several sizes (its best counts), and one position after the other."""
+    explainer = bind("explainer", "occlusion")
+
+    def captum(at_once: int) -> None:
+        Occlusion(net).attribute(
+            images, (3, 20, 20), strides=(3, 10, 10), baselines=0.5, target=targets, perturbations_per_eval=at_once
+        )
+
+    def loop() -> None:
+        with torch.inference_mode():
+            for i in range(len(images)):
+                net(images[i : i + 1])
+                for y in starts(images.shape[-2]):
+                    for x in starts(images.shape[-1]):
+                        covered = images[i : i + 1].clone()
+                        covered[..., y : y + 20, x : x + 20] = 0.5
+                        net(covered)
+
+    batched = {f"captum, {n} at once": partial(captum, n) for n in (8, 32)}
+    return {"ours": lambda: explainer(classifier_of(net), images, targets), **batched, "one by one": loop}
+
+
+def starts(size: int) -> list[int]:
+    return sorted({*range(0, size - 19, 10), size - 20})
+
+
+def scorecam(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    """Every channel of the last layer."""
+    return cams("scorecam", ScoreCAM, net, images, targets)
+
+
+def ablationcam(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    """Every channel of the last layer."""
+    return cams("ablationcam", AblationCAM, net, images, targets)
+
+
+def cams(name: str, method: type, net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    explainer = bind("explainer", name)
+
+    def library() -> None:
+        with method(model=net, target_layers=[net.layer4]) as cam:
+            cam.batch_size = 64
+            cam(input_tensor=images, targets=goals(targets))
+
+    return {
+        "ours": lambda: explainer(classifier_of(net), images, targets, layer="layer4"),
+        "pytorch-grad-cam": library,
+    }
+
+
+def lime(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    """200 samples, quickshift in both; the package called plainly runs ten images at once."""
+    explainer = bind("explainer", "lime", {"samples": 200, "segmentation": "quickshift"})
+
+    def predict(batch: Tensor) -> Tensor:
+        with torch.inference_mode():
+            return net(torch.as_tensor(batch).permute(0, 3, 1, 2).float()).softmax(1).numpy()
+
+    def library() -> None:
+        for image, target in zip(images.permute(0, 2, 3, 1).double().numpy(), targets.tolist(), strict=True):
+            made = lime_image.LimeImageExplainer(random_state=0)
+            made.explain_instance(image, predict, labels=(target,), top_labels=None, num_samples=200)
+
+    seeds = torch.arange(len(images))
+    return {"ours": lambda: explainer(classifier_of(net), images, targets, seeds=seeds), "lime": library}
+
+
+def shap(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    """100 samples against 10 background images; the package called plainly explains one class of all, ranked first."""
+    from shap import GradientExplainer
+
+    explainer = bind("explainer", "shap", {"samples": 100})
+    background = torch.rand(10, *images.shape[1:], device=images.device)
+
+    def library() -> None:
+        GradientExplainer(net, background).shap_values(images.clone(), nsamples=100, ranked_outputs=1, rseed=0)
+
+    seeds = torch.arange(len(images))
+    return {
+        "ours": lambda: explainer(classifier_of(net, background), images, targets, seeds=seeds),
+        "shap": library,
+    }
+
+
+def rate(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+    """RISE and occlusion's passes a second beside the bare twin's: the same number of images through it."""
+    twin, classifier = Twin(net, images), classifier_of(net)
+    explainer = bind("explainer", "rise", {"samples": 256})
+    seeds = torch.arange(len(images))
+
+    def ours() -> None:
+        with shared_forwards(classifier, batch=64, twin=twin):
+            explainer(classifier, images, targets, seeds=seeds)
+
+    def bare() -> None:
+        for _ in range(256 * len(images) // 64):
+            twin(images[:1].expand(64, -1, -1, -1).contiguous())
+
+    return {"bare twin": bare, "rise": ours}
+
+
+CASES: dict[str, Callable[[nn.Module, Tensor, Tensor], Contenders]] = {
+    "views": gradcam_on_views,
+    "occlusion": occlusion,
+    "scorecam": scorecam,
+    "ablationcam": ablationcam,
+    "lime": lime,
+    "shap": shap,
+    "rate": rate,
+}
+
+
+def classifier_of(net: nn.Module, background: Tensor | None = None) -> Classifier:
+    return Classifier(net, tuple(map(str, range(1000))), ("layer4",), "bench", background=background)
+
+
+def goals(targets: Tensor) -> list[ClassifierOutputTarget]:
+    return [ClassifierOutputTarget(target) for target in targets.tolist()]
+
+
+def timed(contenders: Contenders, repeats: int, device: str) -> dict[str, list[float]]:
+    """Seconds of each contender's repeats, after one round to warm up; progress bars of libraries are kept quiet."""
+    clock = time.process_time if device == "cpu" else time.perf_counter
+    seconds: dict[str, list[float]] = {label: [] for label in contenders}
+    for turn in range(repeats + 1):
+        for label, run in contenders.items():
+            start = clock()
+            with contextlib.redirect_stderr(io.StringIO()):
+                run()
+            if device != "cpu":
+                torch.cuda.synchronize()
+            if turn:
+                seconds[label].append(clock() - start)
+    return seconds
+
+
+def show(case: str, seconds: dict[str, list[float]]) -> None:
+    first = statistics.median(next(iter(seconds.values())))
+    parts = []
+    for label, found in seconds.items():
+        middle = statistics.median(found)
+        parts.append(f"{label} {middle:.2f} s ({min(found):.2f}-{max(found):.2f}, x {middle / first:.2f})")
+    print(f"{case}: " + ", ".join(parts), flush=True)
+
+
+if __name__ == "__main__":
+    main()
