@@ -162,8 +162,8 @@ def test_notes_of_draws_and_of_views_are_kept(tmp_path):
         np.testing.assert_allclose(fused["round_trip_2_flip"], 0, atol=1e-7)
         assert (fused["round_trip_3_rotate"] > 0).all()
     (line,) = notes.remarks(maps.notes)
-    assert line.startswith("rise: maps from two halves of its draws have rank correlation ")
-    assert line.endswith("n = 12: too few draws to trust single maps, raise its `samples`")
+    assert line.startswith("rise: maps from two halves of its samples have rank correlation ")
+    assert line.endswith("n = 12: too few samples to trust single maps, raise `samples`")
     assert notes.summary(maps.notes)["gradcam:three.mean"]["dose_3"]["n"] == 12
 
 

@@ -350,3 +350,28 @@ def test_maps_made_elsewhere_need_a_folder_that_holds_some(tmp_path):
     (tmp_path / "a.npy").touch()
     plan = planned("explainer=[files]", f"explainer.files.folder={tmp_path}")
     assert [str(m.name) for m in plan.methods if m.control_of is None] == ["files"]
+
+
+def test_explainers_that_run_the_net_themselves_are_counted():
+    few = ["dataset.size=64", "controls=[]", "metrics=[localisation]", "views=none", "eval.images=10"]
+    plain = planned(*few).passes
+    windows = len({*range(0, 45, 10), 44}) ** 2
+    many = ["explainer=[gradcam,rise,occlusion,votes]", "explainer.votes.of=[rise,lime]", "explainer.rise.samples=300"]
+    images = plain  # one pass an image for Grad-CAM
+    assert planned(*few, *many).passes == images * (1 + 300 + windows + 500)
+
+
+def test_views_of_ones_own_on_the_command_line():
+    plan = planned("views=none", "+view@views.left=flip", "+view@views.big=magnify", "views.big.factor=1.2", "views.fusion=[mean]", "views.name=mine")  # fmt: skip  # noqa: E501
+    method = next(method for method in plan.methods if str(method.name) == "gradcam:mine.mean")
+    assert [view.name for view in method.views] == ["flip", "magnify"]
+    assert method.views[1].settings["factor"] == 1.2
+
+
+@pytest.mark.parametrize(("name", "count"), [("geometric", 7), ("photometric", 6), ("noise", 8), ("crops", 8)])
+def test_views_of_a_set_differ(name, count):
+    plan = planned(f"views={name}")
+    views = next(method.views for method in plan.methods if method.views)
+    assert len({str(view.identity()) for view in views}) == len(views) == count
+    entry = planned("explainer=[gradcam]", f"explainer.gradcam.views={name}")
+    assert next(method.views for method in entry.methods if method.views) == views

@@ -73,7 +73,7 @@ def test_scorecam_equals_pytorch_grad_cam(net, layer, capfd):
 @pytest.mark.parametrize(("net", "layer"), [(tiny.Conv(3), "high"), (tiny.Conv(3, seed=3), "low"), (Dense(), "grown")])
 def test_ablationcam_equals_pytorch_grad_cam_behind_a_relu(net, layer):
     net = positive(net.eval())
-    maps = ablationcam(net, IMAGES, TARGETS, layer=layer, relu=False)
+    maps = ablationcam(net, IMAGES, TARGETS, layer=layer, relu=False, relative="magnitude")
     close(maps, theirs(AblationCAM, net, layer, ablation_layer=AblationLayer()))
 
 
@@ -81,7 +81,7 @@ def test_ablationcam_equals_pytorch_grad_cam_behind_a_relu(net, layer):
 def test_ablationcam_equals_one_channel_at_a_time(layer):
     """Also at a layer whose output the twin has not got (`low.0`: batch norm folded into it)."""
     net = tiny.Conv(3)
-    maps = ablationcam(net, IMAGES, TARGETS, layer=layer, relu=False)
+    maps = ablationcam(net, IMAGES, TARGETS, layer=layer, relu=False, relative="logit")
     double, images = tiny.Conv(3).double(), IMAGES.double()
     acts = []
     handle = double.get_submodule(layer).register_forward_hook(lambda *found: acts.append(found[2].detach()))
@@ -104,7 +104,7 @@ def test_ablationcam_equals_one_channel_at_a_time(layer):
 
 def test_batches_of_any_size_give_the_same():
     net = tiny.Conv(3)
-    for method, more in ((scorecam, {"align_corners": True}), (ablationcam, {})):
+    for method, more in ((scorecam, {"align_corners": True}), (ablationcam, {"relative": "logit"})):
         with shared_forwards(net, batch=3):
             small = method(net, IMAGES, TARGETS, layer="high", relu=False, **more)
         torch.testing.assert_close(

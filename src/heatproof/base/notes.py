@@ -68,9 +68,9 @@ def remarks(notes: Mapping[str, Mapping[str, np.ndarray]]) -> list[str]:
     for method, said in summary(notes).items():
         if SAMPLING in said:
             found = said[SAMPLING]
-            verdict = "" if found["mean"] >= ENOUGH else ": too few draws to trust single maps, raise its `samples`"
+            verdict = "" if found["mean"] >= ENOUGH else ": too few samples to trust single maps, raise `samples`"
             lines.append(
-                f"{method}: maps from two halves of its draws have rank correlation {found['mean']:.2f} on average, "
+                f"{method}: maps from two halves of its samples have rank correlation {found['mean']:.2f} on average, "
                 f"{found['lowest']:.2f} at least, n = {found['n']}{verdict}"
             )
     return lines

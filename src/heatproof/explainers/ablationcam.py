@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int64
@@ -26,11 +26,13 @@ def ablationcam(
     *,
     layer: str | None = None,
     relu: bool,
+    relative: Literal["magnitude", "logit"],
 ) -> Float[Tensor, "b u v"]:
-    """`sum_k (y - y_k) / y A_k`: y the target's logit, y_k that with the layer's channel k set to 0.
+    """`sum_k (y - y_k) / |y| A_k`: y the target's logit, y_k that with the layer's channel k set to 0.
 
-    The layers below run once for a batch of channels. Channels that are 0 everywhere have weight 0 without a pass. A
-    negative y turns the map's sign, as in the paper; y = 0 gives a map that is not finite.
+    The layers below run once for a batch of channels. Channels that are 0 everywhere have weight 0 without a pass.
+    `relative`: "logit" divides by y itself as the paper does, which turns the map's sign where y < 0. At y = 0 the map
+    is not finite.
     """
     name = target_layer(classifier, layer)
     acts, _ = activations_and_gradients(classifier, images, targets, name)
@@ -44,7 +46,8 @@ def ablationcam(
         channels = torch.nonzero(alive[i])[:, 0]
         for part, logits in _ablated(net, name, images[i : i + 1], channels, k, forwards):
             after[i, part] = scores(logits, targets[i].expand(len(part)), "logit")
-    weights = (before[:, None] - after) / before[:, None]
+    unit = before.abs() if relative == "magnitude" else before
+    weights = (before[:, None] - after) / unit[:, None]
     maps = torch.einsum("bk,bkuv->buv", weights.to(acts), acts)
     return maps.clamp_min(0) if relu else maps
 

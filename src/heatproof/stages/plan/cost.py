@@ -30,9 +30,9 @@ STEPS = 32
 
 
 def passes_of(
-    methods: Sequence[Method], metrics: Sequence[MetricChoice], images: int, measure: MeasureSettings
+    methods: Sequence[Method], metrics: Sequence[MetricChoice], images: int, measure: MeasureSettings, size: int
 ) -> tuple[int, int]:
-    """Images that pass for maps (reruns included) and for perturbations, estimated.
+    """Images that pass for maps (reruns included), and for perturbations by metrics and explainers, estimated.
 
     Reruns and views are shared by the methods of a run; perturbed images differ by method, region and fill.
     """
@@ -49,7 +49,31 @@ def passes_of(
     copies = measure.shifts if "shifted" in measure.controls and measure.protocol == "sound" else 0
     perturbed = sum(n for *_, n in asked) * (len(tested) + len(blurred) + len(model_free))
     perturbed += sum(n for *_, n in moved) * len(tested) * copies
-    return images * len(views) * (1 + reruns), images * perturbed
+    own = sum(_own_forwards(methods, size).values())
+    return images * len(views) * (1 + reruns), images * (perturbed + own * (1 + reruns))
+
+
+def _own_forwards(methods: Sequence[Method], size: int) -> dict[str, int]:
+    """Forwards an image of each explainer that runs the net itself, on each of its views once."""
+    found = {}
+    for method in methods:
+        for part in method.of or (method,):
+            explainer = part.explainer
+            if explainer is None or method.alter is not None or not explainer.facts.get("forwards"):
+                continue
+            for view in part.views or (None,):
+                key = registry.hash_of([explainer.identity(), part.layer, view.identity() if view else None])
+                found[key] = forwards_of(explainer, size)
+    return found
+
+
+def forwards_of(explainer: Bound, size: int) -> int:
+    """Forwards an image by the fact `forwards`: a number, the name of a setting, or "windows" (patch and stride)."""
+    said = explainer.facts.get("forwards", 0)
+    if said == "windows":
+        patch, stride = int(explainer.settings["patch"]), int(explainer.settings["stride"])
+        return (len(range(0, max(size - patch, 0) + stride, stride))) ** 2
+    return int(explainer.settings[said]) if isinstance(said, str) else int(said)
 
 
 def seconds_of(

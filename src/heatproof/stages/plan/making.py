@@ -89,7 +89,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     there = sum(counts[evaluation.split].values())
     images = len(range(evaluation.shard, min(there, evaluation.images or there), evaluation.shards))
     model_name = str(config["model"].get("label") or model.settings.get("name") or model.name)
-    maps, perturbed = passes_of(methods, metrics, images, measure)
+    maps, perturbed = passes_of(methods, metrics, images, measure, load.size)
     trained = sum(counts["train"].values())
     return Plan(
         name=root["name"],

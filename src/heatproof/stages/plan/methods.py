@@ -157,12 +157,14 @@ def _view_file(name: str, where: str) -> Mapping[str, Any]:
     if content is None:
         options = registry.conf_names("views")
         raise HeatproofError(fault(where, "no such set of views", got=name, choices=options))
-    result: dict[str, Any] = {key: value for key, value in content.items() if key != "defaults"}
+    result: dict[str, Any] = {}
     for line in content.get("defaults", ()):
         if isinstance(line, Mapping):
             for target, option in line.items():
                 label = str(target).partition("@")[2] or str(option)
-                result[label] = {**(registry.conf_file("view", str(option)) or {}), **(result.get(label) or {})}
+                result[label] = {**(registry.conf_file("view", str(option)) or {}), **(content.get(label) or {})}
+    # The defaults first: their order is that of the views, as Hydra has it.
+    result |= {key: value for key, value in content.items() if key not in ("defaults", *result)}
     return result
 
 
