@@ -26,7 +26,7 @@ from heatproof.base.forwards import shared_forwards
 from heatproof.base.methods import explain_batch
 from heatproof.base.names import MethodName
 from heatproof.base.records import Classifier, Method
-from heatproof.base.registry import bind, preset
+from heatproof.base.registry import Bound, bind, preset
 from heatproof.base.twin import Twin
 
 VIEWS = ("identity", "flip", "rotate_p15", "colour_jitter", "gaussian_blur", "greyscale")
@@ -97,7 +97,7 @@ def occlusion(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
                         net(covered)
 
     batched = {f"captum, {n} at once": partial(captum, n) for n in (8, 32)}
-    return {"ours": lambda: explainer(classifier_of(net), images, targets), **batched, "one by one": loop}
+    return {"ours": shared(explainer, net, images, targets), **batched, "one by one": loop}
 
 
 def starts(size: int) -> list[int]:
@@ -123,7 +123,7 @@ def cams(name: str, method: type, net: nn.Module, images: Tensor, targets: Tenso
             cam(input_tensor=images, targets=goals(targets))
 
     return {
-        "ours": lambda: explainer(classifier_of(net), images, targets, layer="layer4"),
+        "ours": shared(explainer, net, images, targets, layer="layer4"),
         "pytorch-grad-cam": library,
     }
 
@@ -142,7 +142,7 @@ def lime(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
             made.explain_instance(image, predict, labels=(target,), top_labels=None, num_samples=200)
 
     seeds = torch.arange(len(images))
-    return {"ours": lambda: explainer(classifier_of(net), images, targets, seeds=seeds), "lime": library}
+    return {"ours": shared(explainer, net, images, targets, seeds=seeds), "lime": library}
 
 
 def shap(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
@@ -160,6 +160,17 @@ def shap(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
         "ours": lambda: explainer(classifier_of(net, background), images, targets, seeds=seeds),
         "shap": library,
     }
+
+
+def shared(explainer: Bound, net: nn.Module, images: Tensor, targets: Tensor, **more: object) -> Callable[[], object]:
+    """The explainer as in a run: the twin is there already, made once for all images."""
+    classifier, twin = classifier_of(net), Twin(net, images)
+
+    def run() -> None:
+        with shared_forwards(classifier, twin=twin):
+            explainer(classifier, images, targets, **more)
+
+    return run
 
 
 def rate(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:

@@ -93,7 +93,7 @@ def segmented(image: Float[Tensor, "c h w"], how: str, segments: int, key: int) 
     height, width = image.shape[-2:]
     pixels = image.detach().cpu().clamp(0, 1).double().expand(3, -1, -1).permute(1, 2, 0).numpy()
     if how == "quickshift":
-        found = skimage.quickshift(pixels, ratio=0.2, kernel_size=4, max_dist=200, rng=key % 2**32)
+        found = skimage.quickshift(pixels, ratio=0.2, kernel_size=4, max_dist=200, rng=key % 2**31)
     elif how == "slic":
         found = skimage.slic(pixels, n_segments=segments, compactness=10, sigma=1, start_label=0)
     elif how == "felzenszwalb":
