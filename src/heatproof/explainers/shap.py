@@ -43,12 +43,13 @@ def shap(
     with _contained():
         from shap import GradientExplainer
 
-    net = _Target(module_of(classifier)).to(images.device)
     reference = background_images(classifier, background, images)
     halves = (samples + 1) // 2, samples // 2
     found = torch.zeros(2, *images.shape, dtype=torch.float64)
     forwards = forwards_of(classifier)
     with _contained(), torch.inference_mode(False), torch.enable_grad():
+        # Made in here: a copy made under inference mode takes part in no graph.
+        net = _Target(module_of(classifier)).to(images.device)
         explainer = GradientExplainer(net, reference.clone(), batch_size=forwards.batch)
         for i, key in enumerate(hash_keys(seeds, 2).tolist()):
             net.target = int(targets[i])
