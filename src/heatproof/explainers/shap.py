@@ -45,10 +45,10 @@ def shap(
 
     reference = background_images(classifier, background, images)
     halves = (samples + 1) // 2, samples // 2
-    found = torch.zeros(2, *images.shape, dtype=torch.float64)
     forwards = forwards_of(classifier)
     with _contained(), torch.inference_mode(False), torch.enable_grad():
-        # Made in here: a copy made under inference mode takes part in no graph.
+        # Made in here: tensors made under inference mode take part in no graph and are not written to outside.
+        found = torch.zeros(2, *images.shape, dtype=torch.float64)
         net = _Target(module_of(classifier)).to(images.device)
         explainer = GradientExplainer(net, reference.clone(), batch_size=forwards.batch)
         for i, key in enumerate(hash_keys(seeds, 2).tolist()):
