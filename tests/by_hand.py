@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.base import fields
-from heatproof.base.case import Case, Perturbed, Request, Rerun, RerunMaps
+from heatproof.base.case import Case, Perturbed, Request, Rerun, RerunMaps, Steps, Weighted
 from heatproof.base.fills import fill
 from heatproof.base.registry import bind
 
@@ -41,15 +41,20 @@ def case(
 def perturbed(module: nn.Module, block: Case, request: Perturbed) -> Tensor:
     seeds = torch.tensor([fields.image_seed(block.seed, name, f"fill:{request.fill}") for name in block.image_ids])
     mean = torch.full((block.images.shape[1],), 0.5)
-    probs = module(fill(request.fill, block.images, request.region, seeds, mean, mean)).double().softmax(1)
-    if request.read == "hit":
-        return (probs.argmax(1) == block.targets).double()
-    return probs.gather(1, block.targets[:, None])[:, 0]
+    return reading(module(fill(request.fill, block.images, request.region, seeds, mean, mean)), block, request.read)
+
+
+def reading(logits: Tensor, block: Case, read: str) -> Tensor:
+    logits = logits.double()
+    own = logits.gather(1, block.targets[:, None])[:, 0]
+    p = logits.softmax(1).gather(1, block.targets[:, None])[:, 0]
+    return {"p": p, "rest": 1 - p, "logit": own, "hit": (logits.argmax(1) == block.targets).double()}[read]
 
 
 def rerun_maps(maps: Tensor, reference: Tensor, valid: Tensor | None = None) -> RerunMaps:
     everywhere = torch.ones_like(maps, dtype=torch.bool)
-    return RerunMaps(maps, reference, everywhere if valid is None else valid, everywhere.flatten(1).any(1))
+    ok = everywhere.flatten(1).any(1)
+    return RerunMaps(maps, reference, everywhere if valid is None else valid, ok, ~ok)
 
 
 def run(
@@ -66,6 +71,13 @@ def run(
         if isinstance(request, Rerun):
             return again(request)
         assert module is not None
+        if isinstance(request, Steps):
+            pixels = [request.region(step) for step in range(1, request.n + 1)]
+            return torch.stack(
+                [perturbed(module, block, Perturbed(region, request.fill, request.read)) for region in pixels], 1
+            )
+        if isinstance(request, Weighted):
+            return reading(module(block.images * request.weights[:, None]), block, request.read)
         return perturbed(module, block, request)
 
     outcome = bind("metric", name, settings)(block)

@@ -13,14 +13,14 @@ def block(n=7, channels=1, size=16, masks=True, seed=0):
     generator = torch.Generator().manual_seed(seed)
     images = torch.rand(n, channels, size, size, generator=generator)
     module = tiny.Conv(channels)
-    probs = module(images).double().softmax(1).detach()
+    logits = module(images).double().detach()
     where = torch.zeros(n, size, size, dtype=torch.bool)
     where[:, 3:8, 4:9] = True
     masked = torch.full((n,), masks)
     ids = [f"image{i}" for i in range(n)]
     everything = torch.ones(n, dtype=torch.bool)
     return tiny.classifier(module, channels=channels), Block(
-        images, ids, ids, probs.argmax(1), probs, where & masks, masked, everything
+        images, ids, ids, logits.argmax(1), logits, where & masks, masked, everything
     )
 
 

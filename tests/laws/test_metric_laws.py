@@ -12,8 +12,14 @@ from heatproof.base.registry import choices, conf_folder
 
 METRICS = sorted(choices("metric"))
 SOUND = [name for name in METRICS if not name.endswith("_study")]
-# Metrics that look at the order of values alone: a monotone rescaling changes nothing.
-RANKED = [name for name in SOUND if name not in ("stability", "consist_pearson")]
+# Metrics that look at the size of values: all others look at their order, and a monotone rescaling changes nothing.
+SIZED = {
+    *("stability", "consist_pearson", "max_sensitivity", "avg_sensitivity", "equivariance"),
+    *("aopc_morf", "aopc_lerf", "abpc", "idsds", "faithfulness_correlation", "infidelity"),
+    *("average_drop", "average_increase", "average_gain", "adcc", "energy_pointing"),
+    *("concentration", "gini", "entropy", "effective_area"),
+}
+RANKED = [name for name in SOUND if name not in SIZED]
 FLOORED = ("consist_iou", "stability", "consist_pearson", "view_variance", "view_iou", "view_spearman")
 MODULE = tiny.Conv(channels=2)
 SIZE, N = 16, 6
@@ -28,7 +34,9 @@ def drawn(ids: list[str], role: str) -> torch.Tensor:
 
 def block(ids: list[str], *, monotone: bool = False, fused: bool = False) -> by_hand.Case:
     maps = drawn(ids, "base")
-    images = uniform(torch.tensor([image_seed(1, name, "image") for name in ids]), (2, SIZE, SIZE))
+    seeds = torch.tensor([image_seed(1, name, "image") for name in ids])
+    # Colours of their own, so that the net does not call all images alike.
+    images = uniform(seeds, (2, SIZE, SIZE)) * uniform(seeds + 1, (2, 1, 1))
     masks = drawn(ids, "mask") > 0.4
     views = torch.stack([drawn(ids, f"view{v}") for v in range(3)]) if fused else None
     return by_hand.case(MODULE, images, rescaled(maps) if monotone else maps, masks, view_maps=views, ids=ids)
@@ -41,7 +49,8 @@ def rescaled(maps: torch.Tensor) -> torch.Tensor:
 def run(name: str, case: by_hand.Case, *, monotone: bool = False) -> dict[str, torch.Tensor]:
     def rerun(request: Rerun) -> RerunMaps:
         ids = list(case.image_ids)
-        maps, valid = drawn(ids, f"{request.noise}{request.view}"), drawn(ids, f"valid{request.view}") > -0.2
+        maps = drawn(ids, f"{request.noise}{request.view}{request.weighted}")
+        valid = drawn(ids, f"valid{request.view}") > -0.2
         return by_hand.rerun_maps(rescaled(maps) if monotone else maps, case.maps, valid)
 
     return by_hand.run(name, case, MODULE, rerun)
@@ -63,7 +72,7 @@ def test_facts_and_yaml(name):
     assert choice.facts["columns"][0] == name
     assert all(column.startswith(name) for column in choice.facts["columns"])
     assert set(choice.facts.get("needs", ())) <= {"mask", "order"}
-    assert set(choice.facts.get("reruns", ())) <= {"noise", "view"}
+    assert set(choice.facts.get("reruns", ())) <= {"noise", "view", "weighted"}
     assert choice.facts["source"]
     assert "Source:" in choice.doc
     assert bool(choice.facts.get("floor")) == (name in FLOORED)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 import tiny
 import torch
+import yaml
 from scipy import stats
 
 from heatproof.base.case import Rerun, RerunMaps
-from heatproof.base.registry import choices
+from heatproof.base.registry import choices, conf_folder
 
 NET = tiny.Linear(torch.ones(1, 6, 6))
 STUDY = [name for name in choices("metric") if name.endswith("_study")]
@@ -37,7 +38,9 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
 
 def test_each_of_the_nine_has_its_study_variant():
     facts = {name: choice.facts for name, choice in choices("metric").items()}
-    assert {name.removesuffix("_study") for name in STUDY} == {name for name in facts if not name.endswith("_study")}
+    nine = yaml.safe_load((conf_folder() / "metrics" / "nine.yaml").read_text())["defaults"]
+    named = {metric for line in nine if isinstance(line, dict) for metric in line.values()}
+    assert {name.removesuffix("_study") for name in STUDY} == named
     assert all(facts[name]["protocol"] == "study" for name in STUDY)
     assert all(facts[name]["better"] == facts[name.removesuffix("_study")]["better"] for name in STUDY)
     assert not any(facts[name].get("floor") or facts[name].get("shifted") for name in STUDY)

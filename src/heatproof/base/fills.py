@@ -15,9 +15,10 @@ from heatproof.base.altered import gaussian_blur
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.road import impute
 
-NAMES = ("mean", "black", "gray", "blur", "noise", "road", "normalized_zero")
+NAMES = ("mean", "black", "gray", "blur", "noise", "road", "normalized_zero", "noise_add", "noise_replace")
 BLUR_SHARE = 0.1
 ROAD_NOISE_SD = 0.01
+ADDED_NOISE_SD = 0.1
 
 
 def fill(
@@ -34,6 +35,8 @@ def fill(
     10 % of the width, cut at 4 sd, border mirrored (dcba|abcd). `noise`: uniform in [0, 1) per pixel and channel.
     `road`: weighted mean of the neighbours, solved jointly, plus Gaussian noise of sd 0.01, not clipped (with every
     pixel removed: `mean` plus that noise). `normalized_zero`: what is zero after the model's normalisation.
+    `noise_add`: Gaussian noise of sd 0.1 added, clipped to [0, 1] (the COVID study's); `noise_replace`: that noise alone
+    in the stead of the pixels, clipped.
     Raises: HeatproofError for an unknown name, or where a mean is needed and there is none.
     Source: Rong et al. 2022 (road); metrics law, section 0.
     """
@@ -55,6 +58,9 @@ def _content(
         return gaussian_blur(images.flatten(0, 1), BLUR_SHARE * images.shape[-1]).view(images.shape)
     if name == "noise":
         return fields.uniform(seeds, shape).to(images)
+    if name in ("noise_add", "noise_replace"):
+        noise = ADDED_NOISE_SD * fields.normal(seeds, shape).to(images)
+        return (images + noise if name == "noise_add" else noise).clamp(0, 1)
     if name == "road":
         smooth = impute(images, region)
         gone = region.flatten(1).all(1)

@@ -280,6 +280,14 @@ def noisy(
     return images + std * fields.normal(seeds, tuple(images.shape[1:])).to(images)
 
 
+def jittered(
+    images: Float[Tensor, "b c h w"], ids: Sequence[str], seed: int, index: int, radius: float
+) -> Float[Tensor, "b c h w"]:
+    """`x + e_index`: additive noise uniform in [-radius, radius] in pixel units, not clipped, equal for all methods."""
+    seeds = _seeds(seed, ids, f"uniform{index}", images.device)
+    return images + radius * (2 * fields.uniform(seeds, tuple(images.shape[1:])).to(images) - 1)
+
+
 def single_of(method: Method) -> Method:
     """The single-view method that a fusion is made from."""
     return Method(method.name.single(), method.explainer, method.layer, of=method.of)

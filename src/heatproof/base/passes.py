@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import inspect
 import random
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,11 +19,14 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from heatproof.base import fields, fills, methods, values
-from heatproof.base.case import Case, Perturbed, Request, Rerun, RerunMaps
+from heatproof.base.case import Case, Curve, Perturbed, Request, Rerun, RerunMaps, Steps, Weighted
 from heatproof.base.forwards import shared_forwards
 from heatproof.base.records import Classifier, Method, MetricChoice
 from heatproof.base.registry import preset
 
+# An image of the block, what is in the place of its pixels, and two hashes of where.
+Key = tuple[int, str, int, int]
+WEIGHTED = "weighted"
 # Partners of an image in the floor: rerun n is taken from partner n, so five reruns need five other images.
 PARTNERS = 5
 
@@ -44,14 +47,14 @@ class Block:
     """The images of one block and what holds for all methods.
 
     `masked`: images that have an annotation. `rerun`: images on which methods are rerun. `groups`: what counts as the
-    same patient in the floor (the image itself where unknown). `probs` float64 (b, k) on the unperturbed image.
+    same patient in the floor (the image itself where unknown). `logits` float64 (b, k) on the unperturbed image.
     """
 
     images: Float[Tensor, "b c h w"]
     ids: Sequence[str]
     groups: Sequence[str]
     targets: Int64[Tensor, " b"]
-    probs: Float[Tensor, "b k"]
+    logits: Float[Tensor, "b k"]
     masks: Bool[Tensor, "b h w"]
     masked: Bool[Tensor, " b"]
     rerun: Bool[Tensor, " b"]
@@ -59,7 +62,7 @@ class Block:
     @property
     def p(self) -> Float[Tensor, " b"]:
         """p_c(x)."""
-        return self.probs.gather(1, self.targets[:, None])[:, 0]
+        return self.logits.softmax(1).gather(1, self.targets[:, None])[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +71,7 @@ class Result:
 
     columns: Mapping[str, Float[Tensor, " b"]]
     status: Sequence[str]
+    curve: Curve | None = None
 
 
 @dataclass(eq=False)
@@ -111,10 +115,11 @@ class Engine:
     def start(self, block: Block) -> None:
         """Forget the last block's answers and take this one."""
         self.block = block
-        self._logits: dict[tuple[int, str, int, int], Tensor] = {}
+        self._logits: dict[Key, Tensor] = {}
         self._reruns: dict[tuple[str, tuple[object, ...]], RerunMaps] = {}
         self._bases: dict[str, tuple[Tensor, Tensor]] = {}
         self._taken: dict[tuple[object, ...], Case] = {}
+        self._hashed: dict[int, list[list[Key]]] = {}
         self._partners, self._paired = _partners(block, self.seed)
 
     def case(self, method: Method, maps: Tensor, valid: Tensor | None = None, view_maps: Tensor | None = None) -> Case:
@@ -158,14 +163,14 @@ class Engine:
         """The case for some rows, with a list of undefined images of its own. Hundreds of metrics see the same rows of
         the same maps: they share the tensors, or a block at 224 px would fill 20 GB."""
         if len(rows) == len(self.block.ids):
-            return replace(case, undefined=[])
+            return replace(case, undefined=[], curves=[])
         picked = tuple(rows.tolist())
         if (case, picked) not in self._taken:
             # The images of a choice of rows are the same for all methods.
             images = self._taken[picked].images if picked in self._taken else None
             self._taken[case, picked] = case.take(rows, images)
             self._taken.setdefault(picked, self._taken[case, picked])
-        return replace(self._taken[case, picked], undefined=[])
+        return replace(self._taken[case, picked], undefined=[], curves=[])
 
     def run(self, tasks: Sequence[Task]) -> list[Result]:
         """Results of all tasks, in their order."""
@@ -227,25 +232,55 @@ class Engine:
         for row in torch.nonzero(columns[names[0]].isnan())[:, 0].tolist():
             if status[row] == "ok":
                 status[row] = "undefined:nan"
-        return Result(columns, status)
+        return Result(columns, status, self._curve(task, status))
+
+    @staticmethod
+    def _curve(task: Task, status: Sequence[str]) -> Curve | None:
+        """The curve that the metric kept, NaN where the metric is not ok."""
+        if not task.case.curves:
+            return None
+        (kept,) = task.case.curves
+        y = torch.full((len(status), kept.y.shape[1]), torch.nan, dtype=torch.float64)
+        y[task.rows.cpu()] = kept.y.double().cpu()
+        y[torch.tensor([why != "ok" for why in status])] = torch.nan
+        return Curve(kept.x.double().cpu(), y)
 
     # ---- answers ---------------------------------------------------------------------------------------------------
 
     def _answer(self, task: Task, request: Request) -> Any:
         if isinstance(request, Rerun):
             return self._rerun_answer(task, request)
-        rows = task.rows.tolist()
-        keys = _region_keys(request.region)
-        logits = torch.stack(
-            [self._logits[(row, request.fill, *key)] for row, key in zip(rows, keys, strict=True)]
-        ).double()
+        if isinstance(request, Steps):
+            found = [self._read(task, keys, request.read) for keys in self._keys(task, request)]
+            return torch.stack(found, 1)
+        (keys,) = self._keys(task, request)
+        return self._read(task, keys, request.read)
+
+    def _read(self, task: Task, keys: Sequence[Key], read: str) -> Float[Tensor, " r"]:
+        logits = torch.stack([self._logits_of(key) for key in keys]).double()
         targets = task.case.targets
-        if request.read == "p":
+        if read == "p":
             return logits.softmax(1).gather(1, targets[:, None])[:, 0]
-        if request.read == "hit":
+        if read == "rest":
+            return logits.softmax(1).scatter(1, targets[:, None], 0.0).sum(1)
+        if read == "hit":
             return (logits.argmax(1) == targets).double()
-        assert request.read == "logit", request.read
+        assert read == "logit", read
         return logits.gather(1, targets[:, None])[:, 0]
+
+    def _logits_of(self, key: Key) -> Tensor:
+        untouched = key[1] != WEIGHTED and key[2:] == (0, 0)
+        return self.block.logits[key[0]] if untouched else self._logits[key]
+
+    def _keys(self, task: Task, request: Perturbed | Steps | Weighted) -> list[list[Key]]:
+        """The key of each image (inner) of each step (outer) of a request; hashed once."""
+        if id(request) not in self._hashed:
+            rows = task.rows.tolist()
+            self._hashed[id(request)] = [
+                [(row, _kind(request), *hashes) for row, hashes in zip(rows, _hashes(content), strict=True)]
+                for content in _contents(request)
+            ]
+        return self._hashed[id(request)]
 
     def _rerun_answer(self, task: Task, request: Rerun) -> RerunMaps:
         method = self._method_of(task, request)
@@ -253,11 +288,16 @@ class Engine:
         rows = task.rows
         own = whole
         if len(rows) != len(whole.ok):
-            own = RerunMaps(whole.maps[rows], whole.reference[rows], whole.valid[rows], whole.ok[rows])
+            own = RerunMaps(
+                whole.maps[rows], whole.reference[rows], whole.valid[rows], whole.ok[rows], whole.changed[rows]
+            )
         if task.floor:
             partner = self._partners[task.reruns_seen % PARTNERS][rows]
-            own = RerunMaps(
-                whole.maps[partner], own.reference, own.valid & whole.valid[partner], own.ok & whole.ok[partner]
+            own = replace(
+                own,
+                maps=whole.maps[partner],
+                valid=own.valid & whole.valid[partner],
+                ok=own.ok & whole.ok[partner],
             )
         task.reruns_seen += 1
         task.bad_reruns.append(~own.ok)
@@ -275,26 +315,28 @@ class Engine:
                 if (str(method.name), request.key) not in self._reruns:
                     missing.setdefault(request.key, (request, {}))[1][str(method.name)] = method
         for request, wanted in missing.values():
-            self._rerun(request, list(wanted.values()))
+            # Each method has weights of its own; noises and views are the same for all.
+            for together in [[method] for method in wanted.values()] if request.weighted else [[*wanted.values()]]:
+                self._rerun(request, together)
 
     def _rerun(self, request: Rerun, wanted: Sequence[Method]) -> None:
-        """Maps of whole methods on a noisy copy or a view, for the images on which methods are rerun."""
+        """Maps of whole methods on a changed copy of the images on which methods are rerun."""
         block = self.block
         rows = torch.nonzero(block.rerun)[:, 0]
+        for method in wanted:
+            if str(method.name) not in self._bases:
+                self._make_base(method)
         parts: dict[str, list[tuple[Tensor, Tensor]]] = {str(method.name): [] for method in wanted}
         ways: list[Any] = []
+        changed = torch.zeros(len(block.ids), dtype=torch.bool, device=block.images.device)
         for chunk in rows.split(self.batch):
             ids = [block.ids[i] for i in chunk.tolist()]
-            if request.view is not None:
-                images, unwarp = methods.seen_as(preset("view", request.view), block.images[chunk], ids, self.seed)
-            else:
-                assert request.noise is not None
-                std: float | Tensor = request.std
-                if request.normalized and self.classifier.norm_std is not None:
-                    unit = torch.tensor(self.classifier.norm_std, device=block.images.device)
-                    std = request.std * unit.expand(block.images.shape[1])[:, None, None]
-                images, unwarp = methods.noisy(block.images[chunk], ids, self.seed, request.noise, std), None
+            images, unwarp = self._changed(request, wanted, chunk, ids)
             ways.append(unwarp)
+            if request.uniform and len(chunk):
+                changed[chunk] = self.twin(images).argmax(1) != block.logits[chunk].argmax(1)
+                self.passes.used += len(chunk)
+                self.on_pass(len(chunk))
             counter = methods.MapPasses()
             made = methods.explain_batch(
                 self.classifier,
@@ -303,7 +345,7 @@ class Engine:
                 wanted,
                 ids=ids,
                 seed=self.seed,
-                role=f"view:{request.view}" if request.view else f"noise{request.noise}",
+                role=_role(request),
                 protocol=self.protocol,
                 passes=counter,
             )
@@ -313,9 +355,26 @@ class Engine:
                 parts[name].append((batch.maps, batch.valid))
         for method in wanted:
             name = str(method.name)
-            if name not in self._bases:
-                self._make_base(method)
-            self._reruns[(name, request.key)] = self._aligned(name, rows, parts[name], ways)
+            self._reruns[(name, request.key)] = replace(self._aligned(name, rows, parts[name], ways), changed=changed)
+
+    def _changed(
+        self, request: Rerun, wanted: Sequence[Method], chunk: Tensor, ids: Sequence[str]
+    ) -> tuple[Float[Tensor, "r c h w"], Any]:
+        """The images that methods are rerun on, and the way back from a view."""
+        images = self.block.images[chunk]
+        if request.view is not None:
+            return methods.seen_as(preset("view", request.view), images, ids, self.seed)
+        if request.weighted:
+            weights = values.norm(self._bases[str(wanted[0].name)][0][chunk])
+            return images * weights[:, None], None
+        assert request.noise is not None
+        if request.uniform:
+            return methods.jittered(images, ids, self.seed, request.noise, request.std), None
+        std: float | Tensor = request.std
+        if request.normalized and self.classifier.norm_std is not None:
+            unit = torch.tensor(self.classifier.norm_std, device=images.device)
+            std = request.std * unit.expand(images.shape[1])[:, None, None]
+        return methods.noisy(images, ids, self.seed, request.noise, std), None
 
     def _make_base(self, method: Method) -> None:
         """Maps of a method that is no row of the table, e.g. the single view that a study's stability reruns."""
@@ -363,26 +422,27 @@ class Engine:
             maps[chunk] = aligned
             valid[chunk] &= inside & (back > 0.999)
             reference[chunk] = unwarp(unwarp.warp(base_maps[chunk]))[0]
-        return RerunMaps(maps, reference, valid, ok)
+        return RerunMaps(maps, reference, valid, ok, torch.zeros_like(ok))
 
     def _answer_perturbed(self, asked: Sequence[tuple[Task, Request]]) -> None:
         """Run each distinct (image, region, fill) once, fill by fill in full batches."""
-        queue: dict[str, dict[tuple[int, str, int, int], Tensor]] = {}
+        self._hashed = {}
+        queue: dict[str, dict[Key, tuple[Perturbed | Steps | Weighted, int, int]]] = {}
         for task, request in asked:
-            if not isinstance(request, Perturbed):
+            if isinstance(request, Rerun):
                 continue
-            for place, (row, key) in enumerate(zip(task.rows.tolist(), _region_keys(request.region), strict=True)):
-                self.passes.requested += 1
-                full = (row, request.fill, *key)
-                if full not in self._logits:
-                    queue.setdefault(request.fill, {}).setdefault(full, request.region[place])
-        for fill, entries in queue.items():
+            for step, keys in enumerate(self._keys(task, request)):
+                self.passes.requested += len(keys)
+                for place, key in enumerate(keys):
+                    if key not in self._logits and (key[1] == WEIGHTED or key[2:] != (0, 0)):
+                        queue.setdefault(key[1], {}).setdefault(key, (request, step, place))
+        for kind, entries in queue.items():
             keys = list(entries)
             start = 0
             while start < len(keys):
                 part = keys[start : start + self.batch]
                 try:
-                    logits = self._run_perturbed(fill, part, entries)
+                    logits = self._run_perturbed(kind, part, [_content(*entries[key]) for key in part])
                 except torch.OutOfMemoryError:
                     if self.batch == 1:
                         raise
@@ -394,22 +454,22 @@ class Engine:
                 self.on_pass(len(part))
                 start += len(part)
 
-    def _run_perturbed(
-        self, fill: str, part: Sequence[tuple[int, str, int, int]], entries: Mapping[tuple[int, str, int, int], Tensor]
-    ) -> Tensor:
+    def _run_perturbed(self, kind: str, part: Sequence[Key], contents: Sequence[Tensor]) -> Tensor:
         block = self.block
-        rows = torch.tensor([key[0] for key in part], device=block.images.device)
-        region = torch.stack([entries[key] for key in part])
+        images = block.images[torch.tensor([key[0] for key in part], device=block.images.device)]
+        content = torch.stack(list(contents))
+        if kind == WEIGHTED:
+            return self.twin(images * content[:, None])
         seeds = torch.tensor(
-            [fields.image_seed(self.seed, block.ids[key[0]], f"fill:{fill}") for key in part],
+            [fields.image_seed(self.seed, block.ids[key[0]], f"fill:{kind}") for key in part],
             dtype=torch.int64,
             device=block.images.device,
         )
         mean = self.classifier.train_mean
         filled = fills.fill(
-            fill,
-            block.images[rows],
-            region,
+            kind,
+            images,
+            content,
             seeds,
             mean=None if mean is None else torch.tensor(mean, device=block.images.device),
             norm_mean=None
@@ -419,14 +479,43 @@ class Engine:
         return self.twin(filled)
 
 
-def _region_keys(region: Bool[Tensor, "b h w"]) -> list[tuple[int, int]]:
-    """Two 64-bit hashes of each region: eight pixels make a word, words are weighted with fixed random odd numbers."""
-    flat = region.flatten(1)
+def _role(request: Rerun) -> str:
+    """The name of a rerun: what stochastic views and explainers draw anew for."""
+    if request.weighted:
+        return "weighted"
+    return f"view:{request.view}" if request.view else f"{'uniform' if request.uniform else 'noise'}{request.noise}"
+
+
+def _kind(request: Perturbed | Steps | Weighted) -> str:
+    """The queue that a request belongs to: its fill, or that it weighs pixels."""
+    return WEIGHTED if isinstance(request, Weighted) else request.fill
+
+
+def _contents(request: Perturbed | Steps | Weighted) -> Iterator[Tensor]:
+    """Regions or weights (b, h, w) of each step of a request, made one at a time: together they may fill the memory."""
+    if isinstance(request, Steps):
+        for step in range(1, request.n + 1):
+            yield request.region(step)
+    else:
+        yield request.weights if isinstance(request, Weighted) else request.region
+
+
+def _content(request: Perturbed | Steps | Weighted, step: int, place: int) -> Tensor:
+    """Region or weights (h, w) of one image."""
+    if isinstance(request, Steps):
+        return request.region(step + 1, place)
+    return (request.weights if isinstance(request, Weighted) else request.region)[place]
+
+
+def _hashes(content: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"]) -> list[tuple[int, int]]:
+    """Two 64-bit hashes of each region or map of weights, both 0 for an empty region: words of eight bytes are weighted
+    with fixed random odd numbers."""
+    flat = content.flatten(1).contiguous().view(torch.uint8)
     pad = -flat.shape[1] % 8
     if pad:
         flat = torch.nn.functional.pad(flat, (0, pad))
     words = flat.contiguous().view(torch.int64)
-    seeds = torch.tensor([1, 2], dtype=torch.int64, device=region.device)
+    seeds = torch.tensor([1, 2], dtype=torch.int64, device=content.device)
     weights = fields.hash_keys(seeds, words.shape[1]) | 1
     first = (words * weights[0]).sum(1)
     second = ((words ^ (words >> 17)) * weights[1]).sum(1)

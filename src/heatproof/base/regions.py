@@ -29,6 +29,28 @@ def quantised(maps: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"] | None 
     return steps if valid is None else steps.masked_fill(~valid.flatten(1), -1)
 
 
+def ranking(
+    maps: Float[Tensor, "b h w"], tie_seeds: Int64[Tensor, " b"], valid: Bool[Tensor, "b h w"] | None = None
+) -> Int64[Tensor, "b h w"]:
+    """Place of each pixel in the order of falling values: 1 for the highest, each place once; invalid pixels come last.
+
+    Values are compared and ties are broken as in `top_region`, so that the first k places are its pixels.
+    """
+    keys = _keys(maps, tie_seeds, valid)
+    order = keys.sort(dim=1, descending=True, stable=True).indices
+    places = torch.arange(1, keys.shape[1] + 1, device=maps.device).expand_as(order)
+    return torch.zeros_like(keys).scatter_(1, order, places).view(maps.shape)
+
+
+def _keys(
+    maps: Float[Tensor, "b h w"], tie_seeds: Int64[Tensor, " b"], valid: Bool[Tensor, "b h w"] | None
+) -> Int64[Tensor, "b hw"]:
+    """What pixels are sorted by: the value in steps, then the seeded permutation; -1 for invalid ones."""
+    steps = quantised(maps, valid)
+    ties = fields.hash_keys(tie_seeds, steps.shape[1]) & (2**TIE_BITS - 1)
+    return torch.where(steps >= 0, (steps << TIE_BITS) | ties, -1)
+
+
 def top_region(
     maps: Float[Tensor, "b h w"],
     q: float,
@@ -41,11 +63,9 @@ def top_region(
     map gets k pixels drawn uniformly; an image without valid pixels an empty region. Regions that will be compared need
     different tie seeds: sharing them lets two sparse, disjoint maps overlap. Source: metrics law, section 0.
     """
-    b, _, _ = maps.shape
-    steps = quantised(maps, valid)
-    size = steps.shape[1]
-    ties = fields.hash_keys(tie_seeds, size) & (2**TIE_BITS - 1)
-    keys = torch.where(steps >= 0, (steps << TIE_BITS) | ties, -1)
+    b = len(maps)
+    keys = _keys(maps, tie_seeds, valid)
+    size = keys.shape[1]
     if valid is None:
         count = torch.full((b,), max(1, round(q * size)), dtype=torch.int64, device=maps.device)
         most = int(max(1, round(q * size)))

@@ -6,9 +6,10 @@ decides much of the number: read two fills beside each other, and the excess ove
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
-from jaxtyping import Float
+import torch
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heatproof.base.case import Case, Perturbed
@@ -73,3 +74,43 @@ def fidelity(case: Case, *, q: float, fill: str) -> Stream:
         "fidelity_area": area(region),
         "fidelity_tied": tied_share(case.maps, region, case.valid),
     }
+
+
+@choice(
+    better="up",
+    range=(-1, 1),
+    columns=("comprehensiveness",),
+    needs=("order",),
+    shifted=True,
+    version=1,
+    source="DeYoung 2020, section 4",
+)
+def comprehensiveness(case: Case, *, shares: list, fill: str) -> Stream:
+    """Mean drop of p_c over several shares when the top of the map is filled in: `p_c(x) - p_c(fill(x, T_q))`.
+
+    -1 to 1, up. Undefined on a map without order. Source: DeYoung 2020, section 4.
+    """
+    answers = yield tuple(case.without(region, fill) for region in _tops(case, shares))
+    return {"comprehensiveness": torch.stack([case.p - p for p in answers], 1).mean(1)}
+
+
+@choice(
+    better="down",
+    range=(-1, 1),
+    columns=("sufficiency",),
+    needs=("order",),
+    shifted=True,
+    version=1,
+    source="DeYoung 2020, section 4",
+)
+def sufficiency(case: Case, *, shares: list, fill: str) -> Stream:
+    """Mean drop of p_c over several shares when only the top of the map is kept: `p_c(x) - p_c(fill(x, not T_q))`.
+
+    -1 to 1, down. Undefined on a map without order. Source: DeYoung 2020, section 4.
+    """
+    answers = yield tuple(case.only(region, fill) for region in _tops(case, shares))
+    return {"sufficiency": torch.stack([case.p - p for p in answers], 1).mean(1)}
+
+
+def _tops(case: Case, shares: Sequence[float]) -> list[Bool[Tensor, "b h w"]]:
+    return [top_region(case.maps, q, case.tie_seeds(), case.valid) for q in shares]

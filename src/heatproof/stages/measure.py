@@ -62,10 +62,12 @@ class _Cell:
 
 @dataclass(frozen=True)
 class _Found:
-    """A cell's numbers: variant -> column -> float64 (n,), and variant -> status per image."""
+    """A cell's numbers: variant -> column -> float64 (n,), and variant -> status per image; the curve (x, y) of the
+    method's own maps where the metric sums one up."""
 
     values: Mapping[str, Mapping[str, np.ndarray]]
     status: Mapping[str, Sequence[str]]
+    curve: tuple[np.ndarray, np.ndarray] | None = None
 
 
 def measure(
@@ -183,7 +185,7 @@ def _scores(
     rows = [_rows(table, maps, cell, found[place], settings) for place, cell in enumerate(cells)]
     return Scores(
         pd.concat(rows, ignore_index=True)[COLUMNS],
-        pd.DataFrame(columns=["image", "method", "metric", "identity", "x", "y"]),
+        pd.concat([_EMPTY_CURVES, *(_curve_rows(table, cell, found[place]) for place, cell in enumerate(cells))]),
         pd.DataFrame(columns=["image", "method_a", "method_b", "metric", "value"]),
         tuple(maps.methods),
         tuple(metrics),
@@ -283,7 +285,7 @@ def _block(
         ids,
         [image if pd.isna(group) else str(group) for image, group in zip(ids, groups, strict=True)],
         torch.as_tensor(targets, device=images.device),
-        logits.double().softmax(1),
+        logits.double(),
         masks,
         masks.flatten(1).any(1),
         torch.from_numpy(rerun).to(images.device),
@@ -325,6 +327,7 @@ def _measure_block(
         place: _Found(
             {variant: _mean_columns(results) for variant, results in by_variant.items()},
             {variant: _first_bad(results) for variant, results in by_variant.items()},
+            None if (kept := by_variant["own"][0].curve) is None else (kept.x.numpy(), kept.y.numpy()),
         )
         for place, by_variant in collected.items()
     }
@@ -384,6 +387,8 @@ def _write(folder: Path, found: _Found) -> None:
     arrays: dict[str, Any] = {
         f"{variant}/{name}": column for variant, columns in found.values.items() for name, column in columns.items()
     }
+    if found.curve is not None:
+        arrays |= {"curve/x": found.curve[0], "curve/y": found.curve[1]}
     with (folder / "values.npz").open("wb") as file:
         np.savez(file, **arrays)
     (folder / "status.json").write_text(json.dumps({k: list(v) for k, v in found.status.items()}))
@@ -395,7 +400,9 @@ def _read(folder: Path) -> _Found:
         for key in arrays.files:
             variant, name = key.split("/", 1)
             values.setdefault(variant, {})[name] = arrays[key]
-    return _Found(values, json.loads((folder / "status.json").read_text()))
+    curve = values.pop("curve", None)
+    status = json.loads((folder / "status.json").read_text())
+    return _Found(values, status, (curve["x"], curve["y"]) if curve else None)
 
 
 def _keep_block(folder: Path, numbers: Mapping[int, _Found], passes: Mapping[str, int]) -> None:
@@ -421,7 +428,12 @@ def _joined(parts: Sequence[_Found]) -> _Found:
             for variant, columns in parts[0].values.items()
         },
         {variant: [s for part in parts for s in part.status[variant]] for variant in parts[0].status},
+        _joined_curve([part.curve for part in parts if part.curve is not None]),
     )
+
+
+def _joined_curve(parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray] | None:
+    return (parts[0][0], np.concatenate([y for _, y in parts])) if parts else None
 
 
 # ---- the long table --------------------------------------------------------------------------------------------------
@@ -485,6 +497,29 @@ def _rows(table: pd.DataFrame, maps: Maps, cell: _Cell, found: _Found, settings:
     if f"{main}_chance" in own:
         add(cell.method, f"{label}_excess", sign * (own[main] - own[f"{main}_chance"]), found.status["own"])
     return pd.concat(frames, ignore_index=True)
+
+
+_EMPTY_CURVES = pd.DataFrame(
+    {"image": [], "method": [], "metric": [], "identity": [], "x": np.zeros(0), "y": np.zeros(0)}
+)
+
+
+def _curve_rows(table: pd.DataFrame, cell: _Cell, found: _Found) -> pd.DataFrame:
+    """The rows of one cell in `curves.parquet`: one per image and point, undefined images left out."""
+    if found.curve is None:
+        return _EMPTY_CURVES
+    x, y = found.curve
+    known = ~np.isnan(y).all(1)
+    return pd.DataFrame(
+        {
+            "image": np.repeat(table["image"].to_numpy()[known], len(x)),
+            "method": str(cell.method.name),
+            "metric": cell.choice.label,
+            "identity": cell.choice.identity,
+            "x": np.tile(x, int(known.sum())),
+            "y": y[known].ravel(),
+        }
+    )
 
 
 def _status_beside(values: np.ndarray, main: Sequence[str]) -> list[str]:

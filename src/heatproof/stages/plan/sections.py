@@ -42,6 +42,15 @@ RANGES: dict[str, Rule] = {
     "width": AT_LEAST_1,
     "stages": AT_LEAST_1,
     "grid": AT_LEAST_1,
+    "steps": AT_LEAST_1,
+    "subsets": ("at least 3", lambda value: value >= 3),
+    "squares": ("at least 3", lambda value: value >= 3),
+    "smallest": INSIDE_UNIT,
+    "largest": INSIDE_UNIT,
+    "mass": INSIDE_UNIT,
+    "tolerance": NOT_NEGATIVE,
+    "radius": POSITIVE,
+    "shares": ("numbers between 0 and 1", lambda value: bool(value) and all(0 < q < 1 for q in value)),
     "samples": ("at least 2", lambda value: value >= 2),
     "patch": AT_LEAST_1,
     "stride": AT_LEAST_1,
@@ -61,7 +70,7 @@ RANGES: dict[str, Rule] = {
     "exponent": POSITIVE,
     "kernel": ("odd and at least 1", lambda value: value >= 1 and value % 2 == 1),
 }
-FILLS = ("mean", "black", "gray", "blur", "noise", "road", "normalized_zero")
+FILLS = ("mean", "black", "gray", "blur", "noise", "road", "normalized_zero", "noise_add", "noise_replace")
 # Words that a key may hold.
 WORDS: dict[str, tuple[str, ...]] = {
     "stage": ("plan", "load", "train", "predict", "explain", "measure", "report"),
@@ -73,6 +82,7 @@ WORDS: dict[str, tuple[str, ...]] = {
     "dataset.on_bad_image": ("error", "skip"),
     **{f"train.{key}": words for key, words in train_rules.WORDS.items()},
     "fill": FILLS,
+    "values": ("positive", "minmax"),
     "scale": ("p99", "minmax", "none"),
 }
 
