@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Perturbed:
     """p_c of the image with `region` (True = pixels replaced) filled. Answer: float64 (b,).
 
-    `read`: "p" (probability of the explained class), "rest" (1 - p, summed from the other classes), "hit" (1 where it is
-    the first argmax, else 0), "logit".
+    `read`: "p" (probability of the explained class), "rest" (1 - p, summed from the other classes), "hit" (1 where it
+    is the first argmax, else 0), "logit".
     """
 
     region: Bool[Tensor, "b h w"]
@@ -47,9 +47,9 @@ class Steps:
     read: str = "p"
     backwards: bool = False
 
-    def region(self, step: int, place: int | slice = slice(None)) -> Bool[Tensor, "..."]:
-        """Pixels replaced in image `step`."""
-        order = self.order[place]
+    def region(self, step: int, place: int | None = None) -> Tensor:
+        """Pixels replaced in image `step`, bool (b, h, w), or (h, w) of one row."""
+        order = self.order if place is None else self.order[place]
         return order > step if self.backwards else order <= step
 
 

@@ -35,8 +35,8 @@ def fill(
     10 % of the width, cut at 4 sd, border mirrored (dcba|abcd). `noise`: uniform in [0, 1) per pixel and channel.
     `road`: weighted mean of the neighbours, solved jointly, plus Gaussian noise of sd 0.01, not clipped (with every
     pixel removed: `mean` plus that noise). `normalized_zero`: what is zero after the model's normalisation.
-    `noise_add`: Gaussian noise of sd 0.1 added, clipped to [0, 1] (the COVID study's); `noise_replace`: that noise alone
-    in the stead of the pixels, clipped.
+    `noise_add`: Gaussian noise of sd 0.1 added, clipped to [0, 1] (the COVID study's); `noise_replace`: that noise
+    alone in the stead of the pixels, clipped.
     Raises: HeatproofError for an unknown name, or where a mean is needed and there is none.
     Source: Rong et al. 2022 (road); metrics law, section 0.
     """

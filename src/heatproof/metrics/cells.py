@@ -147,8 +147,8 @@ def infidelity(case: Case, *, squares: int, smallest: float, largest: float, fil
     """How badly summed relevance, in its best scale, predicts the logit drops as random squares are removed.
 
     s = summed relevance of a square, d = its logit drop, beta = max(0, sum(s d) / sum(s^2)): mean (beta s - d)^2 over
-    mean d^2. 0 to 1, down; 1 where the map predicts nothing. Sides are uniform in [`smallest`, `largest`] of the height,
-    squares drawn per image, equal for all methods. Undefined where no square changes the logit (`flat`).
+    mean d^2. 0 to 1, down; 1 where the map predicts nothing. Sides are uniform in [`smallest`, `largest`] of the
+    height, squares drawn per image, equal for all methods. Undefined where no square changes the logit (`flat`).
     Source: Yeh 2019, Definition 2.1 and section 4.2; divided by mean d^2 so that nets compare.
     """
     regions = _squares(case, squares, smallest, largest)

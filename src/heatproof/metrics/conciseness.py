@@ -22,16 +22,14 @@ Columns = dict[str, Float[Tensor, " b"]]
 def concentration(case: Case, *, q: float) -> Columns:
     """Share of the positive part that the top q of the pixels hold: `sum of the k largest / sum`, k = floor(q HW).
 
-    q for a flat map, 1 where all lies in k pixels. Source: the study of CAM granularity, which gives 0 for an empty map.
+    q for a flat map, 1 where all lies in k pixels. Source: the study of CAM granularity; it gives 0 for an empty map.
     """
     ordered, n = _shares(case)
     most = (q * n.double()).floor().long().clamp_min(1)
     return {"concentration": ordered.cumsum(1).gather(1, (most - 1)[:, None])[:, 0]}
 
 
-@choice(
-    better="neither", range=(0, 1), columns=("gini",), shifted=False, version=1, source="Chalasani 2020, section 3"
-)
+@choice(better="neither", range=(0, 1), columns=("gini",), shifted=False, version=1, source="Chalasani 2020, section 3")
 def gini(case: Case) -> Columns:
     """Gini index of the positive part: 0 for a flat map, 1 - 1/n where one of n pixels holds all.
 
@@ -44,9 +42,11 @@ def gini(case: Case) -> Columns:
     return {"gini": (ordered * weights).sum(1) / n}
 
 
-@choice(better="neither", range=(0, 1), columns=("entropy",), shifted=False, version=1, source="Bhatt 2020, section 3.3")
+@choice(
+    better="neither", range=(0, 1), columns=("entropy",), shifted=False, version=1, source="Bhatt 2020, section 3.3"
+)
 def entropy(case: Case) -> Columns:
-    """Entropy of the positive part as a distribution over the pixels, divided by log n: 1 for a flat map, 0 for one pixel.
+    """Entropy of the positive part as a distribution over n pixels, divided by log n: 1 for a flat map, 0 for a pixel.
 
     Source: Bhatt 2020, section 3.3 (complexity), there not divided.
     """
@@ -57,7 +57,7 @@ def entropy(case: Case) -> Columns:
 
 @choice(better="neither", range=(0, 1), columns=("effective_area",), shifted=False, version=1, source="heatproof")
 def effective_area(case: Case, *, mass: float) -> Columns:
-    """Smallest share of the pixels that holds `mass` of the positive part: near `mass` for a flat map, 1/n for one pixel.
+    """Smallest share of the pixels that holds `mass` of the positive part: `mass` for a flat map, 1/n for one pixel.
 
     Source: definition of this package.
     """

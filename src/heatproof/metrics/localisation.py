@@ -214,7 +214,7 @@ def pixel_auc(case: Case) -> Columns:
 def pixel_ap(case: Case) -> Columns:
     """Average precision of the pixels' values for the annotation: `sum (R_k - R_{k-1}) P_k` over distinct values.
 
-    0 to 1, up; chance |M| / HW. Undefined as `loc_acc`. Source: area under precision over recall, as scikit-learn has it.
+    0 to 1, up; chance |M| / HW. Undefined as `loc_acc`. Source: area under precision over recall, as in scikit-learn.
     """
     values, order = _steps(case).masked_fill(~case.valid, -1).flatten(1).sort(1, descending=True)
     hits = case.masks.flatten(1).gather(1, order).long().cumsum(1)

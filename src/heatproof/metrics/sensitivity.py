@@ -70,8 +70,8 @@ def equivariance(case: Case, *, views: list) -> Stream:
     """Mean over a group of transformations g of the cosine of E(g x) and g E(x), compared in the frame of x.
 
     -1 to 1, up; 1 for a method that follows the image exactly. Both sides go through the same warp and back, so that
-    resampling costs nothing. Averaging a method over a group makes it equivariant under it by construction. Undefined on
-    a map without order and where a rerun has none (`rerun`).
+    resampling costs nothing. Averaging a method over a group makes it equivariant under it by construction. Undefined
+    on a map without order and where a rerun has none (`rerun`).
     Source: Crabbé & van der Schaar 2023, Definition 3.2.
     """
     reruns = yield tuple(case.rerun(view=view) for view in views)
@@ -104,9 +104,7 @@ def _centred(values: Float[Tensor, "b n"], valid: Tensor) -> Float[Tensor, "b n"
 
 
 def _cosine(rerun: RerunMaps) -> Float[Tensor, " b"]:
-    a, b = (
-        maps.flatten(1).double().masked_fill(~rerun.valid.flatten(1), 0) for maps in (rerun.reference, rerun.maps)
-    )
+    a, b = (maps.flatten(1).double().masked_fill(~rerun.valid.flatten(1), 0) for maps in (rerun.reference, rerun.maps))
     a = a / a.abs().amax(1, keepdim=True)
     b = b / b.abs().amax(1, keepdim=True)
     return ((a * b).sum(1) / (a.norm(dim=1) * b.norm(dim=1))).clamp(-1, 1)
