@@ -12,18 +12,19 @@ from torch import Tensor
 from heatproof.base.errors import HeatproofError, fault
 
 
-def cell_numbers(height: int, width: int, grid: int, device: torch.device | None = None) -> Int64[Tensor, "h w"]:
-    """The cell that each pixel lies in. Raises HeatproofError for more cells than pixels on a side.
+def cell_numbers(maps: Float[Tensor, "b h w"], grid: int) -> Int64[Tensor, "h w"]:
+    """The cell that each pixel of the maps lies in. Raises HeatproofError for more cells than pixels on a side.
 
-    >>> cell_numbers(2, 3, 2).tolist()
+    >>> cell_numbers(torch.zeros(1, 2, 3), 2).tolist()
     [[0, 1, 1], [2, 3, 3]]
     """
+    height, width = maps.shape[-2:]
     if grid > min(height, width):
         raise HeatproofError(fault("grid", f"more cells than the {min(height, width)} pixels of a side", got=grid))
 
     def along(size: int) -> Tensor:
-        starts = torch.tensor([i * size // grid for i in range(1, grid)], dtype=torch.int64, device=device)
-        return torch.bucketize(torch.arange(size, device=device), starts, right=True)
+        starts = torch.tensor([i * size // grid for i in range(1, grid)], dtype=torch.int64, device=maps.device)
+        return torch.bucketize(torch.arange(size, device=maps.device), starts, right=True)
 
     return along(height)[:, None] * grid + along(width)[None]
 

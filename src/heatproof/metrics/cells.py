@@ -97,7 +97,7 @@ def idsds(case: Case, *, grid: int, fill: str) -> Stream:
     trained with deleted cells (`train.augment=[delete_cells]`). An explainer that deletes the same cells with the same
     fill scores 1 by construction. Source: Hesse 2024, section 4.
     """
-    cells = cell_numbers(*case.maps.shape[-2:], grid, case.maps.device)
+    cells = cell_numbers(case.maps, grid)
     deletions = [(cells == cell).expand(case.maps.shape) for cell in range(grid * grid)]
     whole, *without = yield (
         case.without(torch.zeros_like(case.valid), fill, "logit"),
@@ -124,7 +124,7 @@ def faithfulness_correlation(case: Case, *, subsets: int, size: int, grid: int, 
     -1 to 1, up; chance 0. The subsets are drawn per image, equal for all methods. Undefined where one side does not
     vary (`flat`). Source: Bhatt 2020, Definition 1, with `size` of `grid` x `grid` cells in a subset.
     """
-    cells = cell_numbers(*case.maps.shape[-2:], grid, case.maps.device)
+    cells = cell_numbers(case.maps, grid)
     chosen = _subsets(case, subsets, size, grid * grid)
     answers = yield tuple(case.without(chosen[:, i][:, cells], fill) for i in range(subsets))
     drops = torch.stack([case.p - p for p in answers], 1)
@@ -170,7 +170,7 @@ def infidelity(case: Case, *, squares: int, smallest: float, largest: float, fil
 
 def cell_order(case: Case, grid: int, *, least_first: bool = False) -> Int64[Tensor, "b h w"]:
     """The step, 1 to grid^2, at which each pixel's cell is perturbed."""
-    cells = cell_numbers(*case.maps.shape[-2:], grid, case.maps.device)
+    cells = cell_numbers(case.maps, grid)
     means = cell_means(case.maps, cells)
     places = ranking((-means if least_first else means)[:, None], case.tie_seeds("cells"))[:, 0]
     return places[:, cells]

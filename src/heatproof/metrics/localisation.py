@@ -256,8 +256,10 @@ def lesion_hit(case: Case) -> Columns:
         parts, count = label(mask, structure=[[1] * 3] * 3)
         shares.append(len(set(parts[region & mask].tolist())) / count if count else torch.nan)
         counts.append(float(count))
-    made = {"dtype": torch.float64, "device": case.maps.device}
-    return {"lesion_hit": torch.tensor(shares, **made), "lesion_hit_count": torch.tensor(counts, **made)}
+    return {
+        "lesion_hit": torch.tensor(shares, dtype=torch.float64, device=case.maps.device),
+        "lesion_hit_count": torch.tensor(counts, dtype=torch.float64, device=case.maps.device),
+    }
 
 
 def _empty(case: Case) -> Tensor:
