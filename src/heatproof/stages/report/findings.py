@@ -15,8 +15,6 @@ from heatproof.base.records import Method, MetricChoice, Scores
 from heatproof.base.stats import RESAMPLES, Comparison, Interval, comparisons, holm, intervals
 
 EXCESS = "_excess"
-# Reported but never ranked: they favour wide maps whatever the map says.
-UNRANKED = ("average_drop", "average_increase", "average_gain")
 ALPHA = 0.05
 # A winner that is defined on fewer images than the loser may have won by dropping the hard ones.
 SHARE_GAP = 0.05
@@ -35,7 +33,7 @@ class Column:
 
     @property
     def ranked(self) -> bool:
-        return self.better != "neither" and self.choice.metric.name not in UNRANKED
+        return self.better != "neither" and bool(self.choice.metric.facts.get("ranked", True))
 
 
 @dataclass(frozen=True)
