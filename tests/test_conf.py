@@ -59,7 +59,19 @@ def test_facts_are_those_that_the_design_names(kind: str) -> None:
         "explainer": {"needs", "control", "stochastic", "constant", "forwards", "given", "combines", "source"},
         "view": {"family", "source"},
         "fusion": {"kind", "source"},
-        "metric": {"better", "range", "columns", "needs", "reruns", "floor", "shifted", "ranked", "protocol", "source"},
+        "metric": {
+            "better",
+            "range",
+            "columns",
+            "needs",
+            "asks",
+            "reruns",
+            "floor",
+            "shifted",
+            "ranked",
+            "protocol",
+            "source",
+        },
     }[kind] | {"version"}
     for choice in registry.choices(kind).values():
         assert set(choice.facts) <= known, choice.name

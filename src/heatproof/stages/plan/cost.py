@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import ast
-import functools
 import os
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 from heatproof.base import registry
 from heatproof.base.records import Method, MetricChoice
@@ -26,7 +24,6 @@ MS_AT_224 = {
 }
 BACKWARD = 2.0  # a backward pass beside a forward one
 GPU_SPEEDUP = 50.0
-STEPS = 32
 
 
 def passes_of(
@@ -43,12 +40,11 @@ def passes_of(
     tested = [method for method in methods if method.control_of is None]
     blurred = [method for method in methods if method.alter == "blurred"]
     asked = {request for metric in metrics for request in _requests(metric.metric)}
-    moved = {
-        request for metric in metrics if metric.metric.facts.get("shifted") for request in _requests(metric.metric)
-    }
+    moved = {asked for metric in metrics if metric.metric.facts.get("shifted") for asked in _requests(metric.metric)}
     copies = measure.shifts if "shifted" in measure.controls and measure.protocol == "sound" else 0
-    perturbed = sum(n for *_, n in asked) * (len(tested) + len(blurred) + len(model_free))
-    perturbed += sum(n for *_, n in moved) * len(tested) * copies
+    perturbed = sum(one.count for one in asked if not one.shared) * (len(tested) + len(blurred) + len(model_free))
+    perturbed += sum(one.count for one in moved if not one.shared) * len(tested) * copies
+    perturbed += sum(one.count for one in asked if one.shared)
     own = sum(_own_forwards(methods, size).values())
     return images * len(views) * (1 + reruns), images * (perturbed + own * (1 + reruns))
 
@@ -96,25 +92,21 @@ def _passes_an_image(train: TrainSettings) -> float:
     )
 
 
-def _requests(metric: Bound) -> set[tuple[str, str, float, int]]:
-    """Distinct perturbed images that a metric asks for: kind, fill, share of the map, and how many."""
-    q = float(metric.settings.get("q", metric.settings.get("percentile", 0)))
-    fill = str(metric.settings.get("fill", ""))
-    steps = int(metric.settings.get("steps", STEPS))
-    kinds = _asked(metric.choice.path, metric.name)
-    return {(kind, fill, q, steps if kind == "steps" else 1) for kind in kinds}
+@dataclass(frozen=True)
+class _Asked:
+    """Perturbed images that a metric asks for: of which kind and parameters (equal ones are run once), and how many."""
+
+    kind: str
+    parameters: str
+    count: int
+    shared: bool
 
 
-@functools.cache
-def _asked(path: Path, name: str) -> frozenset[str]:
-    """Which makers of perturbed images (`case.without`, `case.only`, `case.steps`) a metric's source text calls."""
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.FunctionDef) and node.name == name:
-            return frozenset(
-                call.func.attr
-                for call in ast.walk(node)
-                if isinstance(call, ast.Call)
-                and isinstance(call.func, ast.Attribute)
-                and call.func.attr in ("without", "only", "steps")
-            )
-    return frozenset()
+def _requests(metric: Bound) -> set[_Asked]:
+    """What a metric's fact `asks` comes to under its settings."""
+    settings = dict(metric.settings)
+    parameters = registry.hash_of(sorted((key, str(value)) for key, value in settings.items()))
+    return {
+        _Asked(kind, parameters, int(eval(count, {"__builtins__": {}, "len": len}, settings)), "shared" in more)
+        for kind, count, *more in metric.facts.get("asks", ())
+    }
