@@ -169,7 +169,7 @@ def test_names_are_escaped_everywhere(evil):
     assert "50\\% \\& \\$x\\_1\\$ \\textbar{}" in tex
     markdown = (evil.folder / "tables" / "classifier.md").read_text()
     assert "<script>" not in markdown
-    assert all(len(re.findall(r"(?<!\\)\|", line)) == 6 for line in markdown.splitlines())
+    assert all(len(re.findall(r"(?<!\\)\|", line)) == 7 for line in markdown.splitlines())
 
 
 def test_names_make_no_formula_and_no_folder(evil):

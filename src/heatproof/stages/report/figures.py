@@ -361,6 +361,6 @@ def inlined(drawn: Sequence[tuple[str, str, Sequence[Path]]]) -> list[Mapping[st
     for name, caption, files in drawn:
         content = files[0].read_bytes()
         # A PNG says its width in bytes 16 to 19; 200 dots an inch are too many for a screen.
-        width = str(int.from_bytes(content[16:20]) * 11 // 20)
+        width = str(int.from_bytes(content[16:20]) * 7 // 10)
         pages.append({"name": name, "caption": caption, "png": base64.b64encode(content).decode(), "width": width})
     return pages
