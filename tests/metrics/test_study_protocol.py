@@ -46,6 +46,11 @@ def test_each_of_the_nine_has_its_study_variant():
     assert not any(facts[name].get("floor") or facts[name].get("shifted") for name in STUDY)
 
 
+def test_rows_that_see_different_perturbations_are_never_ranked():
+    ranked = {name for name in STUDY if choices("metric")[name].facts.get("ranked", True)}
+    assert ranked == {"faith_study", "fidelity_study", "loc_acc_study"}
+
+
 def test_the_inclusive_percentile_takes_all_ties():
     maps = torch.zeros(1, 6, 6)
     maps[0, :2] = 1.0

@@ -3,7 +3,7 @@
 Conventions: maps come made by the study's rules (scaled to [0, 1], enlarged bilinearly, clipped); T = every pixel with
 a >= the 80th percentile; noise in units of the normalised input. What is not comparable in such a table: rows are
 perturbed differently; a fusion's views are compared with a mean that contains them; the stability of a fusion is that
-of its single view. A constant map is undefined here, too, where the studies' code calls it perfectly consistent.
+of its single view; so verdicts compare no rows in these six (`ranked=False`). A constant map is undefined here, too, where the studies' code calls it perfectly consistent.
 """
 
 from __future__ import annotations
@@ -104,6 +104,7 @@ def fidelity_study(case: Case, *, percentile: float, fill: str) -> PassStream:
     needs=("order",),
     reruns=("noise",),
     protocol="study",
+    ranked=False,
     version=1,
     source="Akgündoğdu 2025, Eq. 16-17, code of study 5",
 )
@@ -124,6 +125,7 @@ def stability_study(case: Case, *, noises: int, noise_std: float) -> RerunStream
     needs=("order",),
     reruns=("noise",),
     protocol="study",
+    ranked=False,
     version=1,
     source="Panboonyuen 2026, Eq. 6, code of study 5",
 )
@@ -145,6 +147,7 @@ def consist_iou_study(case: Case, *, percentile: float, noises: int, noise_std: 
     needs=("order",),
     reruns=("noise",),
     protocol="study",
+    ranked=False,
     version=1,
     source="Akgündoğdu 2025, Eq. 18, code of study 5",
 )
@@ -164,6 +167,7 @@ def consist_pearson_study(case: Case, *, noises: int, noise_std: float) -> Rerun
     columns=("view_variance_study",),
     needs=("order",),
     protocol="study",
+    ranked=False,
     version=1,
     source="RobustCAM, code of study 5",
 )
@@ -183,6 +187,7 @@ def view_variance_study(case: Case) -> Columns:
     columns=("view_iou_study",),
     needs=("order",),
     protocol="study",
+    ranked=False,
     version=1,
     source="RobustCAM, code of study 5",
 )
@@ -203,6 +208,7 @@ def view_iou_study(case: Case, *, q: float) -> Columns:
     columns=("view_spearman_study",),
     needs=("order",),
     protocol="study",
+    ranked=False,
     version=1,
     source="RobustCAM, code of study 5",
 )
