@@ -3,7 +3,8 @@
 Conventions: maps come made by the study's rules (scaled to [0, 1], enlarged bilinearly, clipped); T = every pixel with
 a >= the 80th percentile; noise in units of the normalised input. What is not comparable in such a table: rows are
 perturbed differently; a fusion's views are compared with a mean that contains them; the stability of a fusion is that
-of its single view; so verdicts compare no rows in these six (`ranked=False`). A constant map is undefined here, too, where the studies' code calls it perfectly consistent.
+of its single view. So verdicts compare no rows in these six (`ranked=False`). A constant map is undefined here, too,
+where the studies' code calls it perfectly consistent.
 """
 
 from __future__ import annotations
