@@ -9,6 +9,7 @@ import torch
 from heatproof.base.passes import Engine
 from heatproof.base.store import Store
 from heatproof.stages import explain, measure
+from heatproof.stages.measure.table import COLUMNS
 
 SOME = ("faith", "loc_acc", "stability", "consist_pearson")
 
@@ -44,7 +45,7 @@ def pivot(table):
 
 def test_the_table_is_long_and_complete(tmp_path):
     table = measured(tmp_path).table
-    assert list(table.columns) == measure.COLUMNS
+    assert list(table.columns) == COLUMNS
     assert not table.duplicated(["image", "method", "column", "identity"]).any()
     own = table[(table["column"] == "faith") & (table["control_of"].isna())]
     assert set(own["method"]) == {"gradcam", "gradcam:three.mean"}
