@@ -289,7 +289,9 @@ def _sweep(command: Command) -> int:
 
 def _compared(folder: Path, outbox: Outbox) -> str:
     """What there is to say of the classifiers of the jobs that finished, compared; nothing where no two did."""
-    finished = [path for path in _job_folders(folder) if (path / "summary.json").is_file()]
+    # A sweep that was asked to stop after a stage leaves summaries without predictions.
+    wanted = ("summary.json", "predictions.parquet")
+    finished = [path for path in _job_folders(folder) if all((path / name).is_file() for name in wanted)]
     if len(finished) < 2:
         return ""
     from heatproof.stages.report.compare import write_comparison
