@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.base import fields
-from heatproof.base.case import Case, Perturbed, Request, Rerun, RerunMaps, Steps, Weighted
+from heatproof.base.case import Case, Perturbed, Regions, Request, Rerun, RerunMaps, Weighted
 from heatproof.base.fills import fill
 from heatproof.base.registry import bind
 
@@ -48,7 +48,8 @@ def reading(logits: Tensor, block: Case, read: str) -> Tensor:
     logits = logits.double()
     own = logits.gather(1, block.targets[:, None])[:, 0]
     p = logits.softmax(1).gather(1, block.targets[:, None])[:, 0]
-    return {"p": p, "rest": 1 - p, "logit": own, "hit": (logits.argmax(1) == block.targets).double()}[read]
+    rest = logits.softmax(1).scatter(1, block.targets[:, None], 0).sum(1)
+    return {"p": p, "rest": rest, "logit": own, "hit": (logits.argmax(1) == block.targets).double()}[read]
 
 
 def rerun_maps(maps: Tensor, reference: Tensor, valid: Tensor | None = None) -> RerunMaps:
@@ -71,8 +72,8 @@ def run(
         if isinstance(request, Rerun):
             return again(request)
         assert module is not None
-        if isinstance(request, Steps):
-            pixels = [request.region(step) for step in range(1, request.n + 1)]
+        if isinstance(request, Regions):
+            pixels = [request.region(i, slice(None)) for i in range(request.n)]
             return torch.stack(
                 [perturbed(module, block, Perturbed(region, request.fill, request.read)) for region in pixels], 1
             )

@@ -49,7 +49,7 @@ def rescaled(maps: torch.Tensor) -> torch.Tensor:
 def run(name: str, case: by_hand.Case, *, monotone: bool = False) -> dict[str, torch.Tensor]:
     def rerun(request: Rerun) -> RerunMaps:
         ids = list(case.image_ids)
-        maps = drawn(ids, f"{request.noise}{request.view}{request.weighted}")
+        maps = drawn(ids, f"{request.noise}{request.view}{request.weights is not None}")
         valid = drawn(ids, f"valid{request.view}") > -0.2
         return by_hand.rerun_maps(rescaled(maps) if monotone else maps, case.maps, valid)
 

@@ -6,12 +6,12 @@ the requests of all metrics and methods, so a metric reads like its definition a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from heatproof.base import fields
@@ -33,24 +33,22 @@ class Perturbed:
     read: str = "p"
 
 
-@dataclass(frozen=True, eq=False)
-class Steps:
-    """p_c along a path of n images, each with more pixels replaced than the one before. Answer: float64 (b, n).
+# Rows of a case: all of them (`slice(None)`) or some.
+Rows = slice | Sequence[int]
 
-    `order`: the step, 1 to n, at which a pixel is replaced; more than n = never. Image i = 1 .. n has the pixels of
-    order <= i filled in, or, `backwards`, those of order > i (so that pixels come back). `read` as in `Perturbed`.
+
+@dataclass(frozen=True, eq=False)
+class Regions:
+    """p_c of n images, each with another region replaced. Answer: float64 (b, n).
+
+    `region(i, rows)`: pixels replaced in image i = 0 .. n - 1 for some rows of the case, bool (r, h, w). Regions are
+    made when they are needed: a hundred of them for 64 images at 224 px would fill 320 MB. `read` as in `Perturbed`.
     """
 
-    order: Int64[Tensor, "b h w"]
     n: int
+    region: Callable[[int, Rows], Bool[Tensor, "r h w"]]
     fill: str
     read: str = "p"
-    backwards: bool = False
-
-    def region(self, step: int, place: int | None = None) -> Tensor:
-        """Pixels replaced in image `step`, bool (b, h, w), or (h, w) of one row."""
-        order = self.order if place is None else self.order[place]
-        return order > step if self.backwards else order <= step
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +61,8 @@ class Weighted:
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
-    """The whole method again: on noisy copy number `noise`, on the view of that preset, or on the image `weighted` by
-    its own norm map. Answer: `RerunMaps`.
+    """The whole method again: on noisy copy number `noise`, on the view of that preset, or on the image
+    multiplied by `weights` in [0, 1]. Answer: `RerunMaps`.
 
     `std`: of Gaussian noise, or with `uniform` the radius of a uniform one. `single`: the single-view explainer in the
     stead of a fusion; `normalized`: `std` in units of the normalised input.
@@ -76,12 +74,12 @@ class Rerun:
     single: bool = False
     normalized: bool = False
     uniform: bool = False
-    weighted: bool = False
+    weights: Float[Tensor, "b h w"] | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
-        """Equal keys are one rerun of a method."""
-        return (self.noise, self.std, self.view, self.normalized, self.uniform, self.weighted)
+        """Equal keys are one rerun of a method, where there are no weights."""
+        return (self.noise, self.std, self.view, self.normalized, self.uniform)
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,7 +95,7 @@ class RerunMaps:
     changed: Bool[Tensor, " b"]
 
 
-Request = Perturbed | Steps | Weighted | Rerun
+Request = Perturbed | Regions | Weighted | Rerun
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,11 +145,18 @@ class Case:
         """Ask for the image with all but the region filled in."""
         return Perturbed(~region, fill, read)
 
+    def each(self, n: int, region: Callable[[int, Rows], Bool[Tensor, "r h w"]], fill: str, read: str = "p") -> Regions:
+        """Ask for n images with another region filled in each; `region(i, rows)` makes those of image i."""
+        return Regions(n, region, fill, read)
+
     def steps(
-        self, order: Int64[Tensor, "b h w"], n: int, fill: str, read: str = "p", *, backwards: bool = False
-    ) -> Steps:
-        """Ask for the n images of a path that replaces pixels in an order (`backwards`: that brings them back)."""
-        return Steps(order, n, fill, read, backwards)
+        self, order: Int[Tensor, "b h w"], n: int, fill: str, read: str = "p", *, backwards: bool = False
+    ) -> Regions:
+        """Ask for the n images of a path: image i = 0 .. n - 1 has the pixels of `order` <= i + 1 filled in, or,
+        `backwards`, those beyond (so that pixels come back). Pixels of an order above n are never reached."""
+        if backwards:
+            return Regions(n, lambda i, rows: order[rows] > i + 1, fill, read)
+        return Regions(n, lambda i, rows: order[rows] <= i + 1, fill, read)
 
     def weighted(self, weights: Float[Tensor, "b h w"], read: str = "p") -> Weighted:
         """Ask for the image multiplied by weights in [0, 1]."""
@@ -166,10 +171,10 @@ class Case:
         single: bool = False,
         normalized: bool = False,
         uniform: bool = False,
-        weighted: bool = False,
+        weights: Float[Tensor, "b h w"] | None = None,
     ) -> Rerun:
-        """Ask for the whole method on a noisy copy, on a view, or on the image weighted by its own norm map."""
-        return Rerun(noise, std, view, single, normalized, uniform, weighted)
+        """Ask for the whole method on a noisy copy, on a view, or on the image multiplied by weights."""
+        return Rerun(noise, std, view, single, normalized, uniform, weights)
 
     def curve(self, x: Float[Tensor, " n"], y: Float[Tensor, "b n"]) -> None:
         """Keep the curve that the metric's main column sums up."""

@@ -19,7 +19,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from heatproof.base import fields, fills, methods, values
-from heatproof.base.case import Case, Curve, Perturbed, Request, Rerun, RerunMaps, Steps, Weighted
+from heatproof.base.case import Case, Curve, Perturbed, Regions, Request, Rerun, RerunMaps, Rows, Weighted
 from heatproof.base.forwards import shared_forwards
 from heatproof.base.records import Classifier, Method, MetricChoice
 from heatproof.base.registry import preset
@@ -173,9 +173,19 @@ class Engine:
         return replace(self._taken[case, picked], undefined=[], curves=[])
 
     def run(self, tasks: Sequence[Task]) -> list[Result]:
-        """Results of all tasks, in their order."""
+        """Results of all tasks, in their order.
+
+        One metric is run for all methods before the next one starts: what a metric holds for all images is released,
+        and answers are kept, so that no image is run twice.
+        """
+        together: dict[str, list[int]] = {}
+        for i, task in enumerate(tasks):
+            together.setdefault(f"{task.choice.label}/{task.choice.protocol}", []).append(i)
+        found: dict[int, Result] = {}
         with shared_forwards(self.classifier, batch=self.batch, twin=self.twin):
-            return self._run(tasks)
+            for places in together.values():
+                found.update(zip(places, self._run([tasks[i] for i in places]), strict=True))
+        return [found[i] for i in range(len(tasks))]
 
     def _run(self, tasks: Sequence[Task]) -> list[Result]:
         streams: dict[int, Generator[Any, Any, Any]] = {}
@@ -250,7 +260,7 @@ class Engine:
     def _answer(self, task: Task, request: Request) -> Any:
         if isinstance(request, Rerun):
             return self._rerun_answer(task, request)
-        if isinstance(request, Steps):
+        if isinstance(request, Regions):
             found = [self._read(task, keys, request.read) for keys in self._keys(task, request)]
             return torch.stack(found, 1)
         (keys,) = self._keys(task, request)
@@ -272,8 +282,8 @@ class Engine:
         untouched = key[1] != WEIGHTED and key[2:] == (0, 0)
         return self.block.logits[key[0]] if untouched else self._logits[key]
 
-    def _keys(self, task: Task, request: Perturbed | Steps | Weighted) -> list[list[Key]]:
-        """The key of each image (inner) of each step (outer) of a request; hashed once."""
+    def _keys(self, task: Task, request: Perturbed | Regions | Weighted) -> list[list[Key]]:
+        """The key of each image (inner) of each region (outer) of a request; hashed once."""
         if id(request) not in self._hashed:
             rows = task.rows.tolist()
             self._hashed[id(request)] = [
@@ -284,7 +294,7 @@ class Engine:
 
     def _rerun_answer(self, task: Task, request: Rerun) -> RerunMaps:
         method = self._method_of(task, request)
-        whole = self._reruns[(str(method.name), request.key)]
+        whole = self._reruns[(str(method.name), _rerun_key(task, request))]
         rows = task.rows
         own = whole
         if len(rows) != len(whole.ok):
@@ -304,25 +314,29 @@ class Engine:
         return own
 
     def _method_of(self, task: Task, request: Rerun) -> Method:
-        assert task.case.method is not None
-        return methods.single_of(task.case.method) if request.single else task.case.method
+        method = task.case.method
+        assert method is not None
+        if method.alter == "shifted":
+            # A shifted copy is rerun as what it is a copy of; the metric knows what its map is compared with.
+            method = replace(method, alter=None)
+        return methods.single_of(method) if request.single else method
 
     def _answer_reruns(self, asked: Sequence[tuple[Task, Request]]) -> None:
-        missing: dict[tuple[object, ...], tuple[Rerun, dict[str, Method]]] = {}
+        missing: dict[tuple[object, ...], tuple[Task, Rerun, dict[str, Method]]] = {}
         for task, request in asked:
             if isinstance(request, Rerun):
-                method = self._method_of(task, request)
-                if (str(method.name), request.key) not in self._reruns:
-                    missing.setdefault(request.key, (request, {}))[1][str(method.name)] = method
-        for request, wanted in missing.values():
-            # Each method has weights of its own; noises and views are the same for all.
-            for together in [[method] for method in wanted.values()] if request.weighted else [[*wanted.values()]]:
-                self._rerun(request, together)
+                method, key = self._method_of(task, request), _rerun_key(task, request)
+                if (str(method.name), key) not in self._reruns:
+                    # Weights are those of one map; noises and views are the same for all methods.
+                    alone = () if request.weights is None else (str(method.name),)
+                    missing.setdefault((*key, *alone), (task, request, {}))[2][str(method.name)] = method
+        for task, request, wanted in missing.values():
+            self._rerun(task, request, [*wanted.values()])
 
-    def _rerun(self, request: Rerun, wanted: Sequence[Method]) -> None:
+    def _rerun(self, task: Task, request: Rerun, wanted: Sequence[Method]) -> None:
         """Maps of whole methods on a changed copy of the images on which methods are rerun."""
         block = self.block
-        rows = torch.nonzero(block.rerun)[:, 0]
+        rows = torch.nonzero(block.rerun)[:, 0] if request.weights is None else task.rows
         for method in wanted:
             if str(method.name) not in self._bases:
                 self._make_base(method)
@@ -331,7 +345,7 @@ class Engine:
         changed = torch.zeros(len(block.ids), dtype=torch.bool, device=block.images.device)
         for chunk in rows.split(self.batch):
             ids = [block.ids[i] for i in chunk.tolist()]
-            images, unwarp = self._changed(request, wanted, chunk, ids)
+            images, unwarp = self._changed(task, request, chunk, ids)
             ways.append(unwarp)
             if request.uniform and len(chunk):
                 changed[chunk] = self.twin(images).argmax(1) != block.logits[chunk].argmax(1)
@@ -355,18 +369,18 @@ class Engine:
                 parts[name].append((batch.maps, batch.valid))
         for method in wanted:
             name = str(method.name)
-            self._reruns[(name, request.key)] = replace(self._aligned(name, rows, parts[name], ways), changed=changed)
+            aligned = self._aligned(name, rows, parts[name], ways)
+            self._reruns[(name, _rerun_key(task, request))] = replace(aligned, changed=changed)
 
     def _changed(
-        self, request: Rerun, wanted: Sequence[Method], chunk: Tensor, ids: Sequence[str]
+        self, task: Task, request: Rerun, chunk: Tensor, ids: Sequence[str]
     ) -> tuple[Float[Tensor, "r c h w"], Any]:
         """The images that methods are rerun on, and the way back from a view."""
         images = self.block.images[chunk]
         if request.view is not None:
             return methods.seen_as(preset("view", request.view), images, ids, self.seed)
-        if request.weighted:
-            weights = values.norm(self._bases[str(wanted[0].name)][0][chunk])
-            return images * weights[:, None], None
+        if request.weights is not None:
+            return images * request.weights[torch.searchsorted(task.rows, chunk)][:, None], None
         assert request.noise is not None
         if request.uniform:
             return methods.jittered(images, ids, self.seed, request.noise, request.std), None
@@ -427,7 +441,7 @@ class Engine:
     def _answer_perturbed(self, asked: Sequence[tuple[Task, Request]]) -> None:
         """Run each distinct (image, region, fill) once, fill by fill in full batches."""
         self._hashed = {}
-        queue: dict[str, dict[Key, tuple[Perturbed | Steps | Weighted, int, int]]] = {}
+        queue: dict[str, dict[Key, tuple[Perturbed | Regions | Weighted, int, list[int]]]] = {}
         for task, request in asked:
             if isinstance(request, Rerun):
                 continue
@@ -435,7 +449,7 @@ class Engine:
                 self.passes.requested += len(keys)
                 for place, key in enumerate(keys):
                     if key not in self._logits and (key[1] == WEIGHTED or key[2:] != (0, 0)):
-                        queue.setdefault(key[1], {}).setdefault(key, (request, step, place))
+                        queue.setdefault(key[1], {}).setdefault(key, (request, step, [place]))
         for kind, entries in queue.items():
             keys = list(entries)
             start = 0
@@ -457,7 +471,7 @@ class Engine:
     def _run_perturbed(self, kind: str, part: Sequence[Key], contents: Sequence[Tensor]) -> Tensor:
         block = self.block
         images = block.images[torch.tensor([key[0] for key in part], device=block.images.device)]
-        content = torch.stack(list(contents))
+        content = torch.cat(list(contents))
         if kind == WEIGHTED:
             return self.twin(images * content[:, None])
         seeds = torch.tensor(
@@ -479,32 +493,35 @@ class Engine:
         return self.twin(filled)
 
 
+def _rerun_key(task: Task, request: Rerun) -> tuple[object, ...]:
+    """Equal keys are one rerun of a method."""
+    if request.weights is None:
+        return request.key
+    return (*request.key, *task.rows.tolist(), *_hashes(request.weights))
+
+
 def _role(request: Rerun) -> str:
     """The name of a rerun: what stochastic views and explainers draw anew for."""
-    if request.weighted:
+    if request.weights is not None:
         return "weighted"
     return f"view:{request.view}" if request.view else f"{'uniform' if request.uniform else 'noise'}{request.noise}"
 
 
-def _kind(request: Perturbed | Steps | Weighted) -> str:
+def _kind(request: Perturbed | Regions | Weighted) -> str:
     """The queue that a request belongs to: its fill, or that it weighs pixels."""
     return WEIGHTED if isinstance(request, Weighted) else request.fill
 
 
-def _contents(request: Perturbed | Steps | Weighted) -> Iterator[Tensor]:
-    """Regions or weights (b, h, w) of each step of a request, made one at a time: together they may fill the memory."""
-    if isinstance(request, Steps):
-        for step in range(1, request.n + 1):
-            yield request.region(step)
-    else:
-        yield request.weights if isinstance(request, Weighted) else request.region
+def _contents(request: Perturbed | Regions | Weighted) -> Iterator[Tensor]:
+    """Regions or weights (b, h, w) of each image of a request, made one at a time: together they may fill memory."""
+    for i in range(request.n if isinstance(request, Regions) else 1):
+        yield _content(request, i, slice(None))
 
 
-def _content(request: Perturbed | Steps | Weighted, step: int, place: int) -> Tensor:
-    """Region or weights (h, w) of one image."""
-    if isinstance(request, Steps):
-        return request.region(step + 1, place)
-    return (request.weights if isinstance(request, Weighted) else request.region)[place]
+def _content(request: Perturbed | Regions | Weighted, i: int, rows: Rows) -> Tensor:
+    if isinstance(request, Regions):
+        return request.region(i, rows)
+    return (request.weights if isinstance(request, Weighted) else request.region)[rows]
 
 
 def _hashes(content: Bool[Tensor, "b h w"] | Float[Tensor, "b h w"]) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ seeded permutation; the study rule (`inclusive_region`) selects every pixel at o
 from __future__ import annotations
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from heatproof.base import fields
@@ -40,6 +40,11 @@ def ranking(
     order = keys.sort(dim=1, descending=True, stable=True).indices
     places = torch.arange(1, keys.shape[1] + 1, device=maps.device).expand_as(order)
     return torch.zeros_like(keys).scatter_(1, order, places).view(maps.shape)
+
+
+def compact(order: Int64[Tensor, "*shape"], largest: int) -> Int[Tensor, "*shape"]:
+    """Places 1 .. `largest` + 1 in the smallest type that holds them: many metrics hold one a pixel and method."""
+    return order.to(torch.int16 if largest < torch.iinfo(torch.int16).max else torch.int32)
 
 
 def _keys(

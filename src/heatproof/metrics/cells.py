@@ -7,21 +7,21 @@ of a is MoRF of -a). The perturbation decides much of a number: read several bes
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import torch
-from jaxtyping import Bool, Float, Int64
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from heatproof.base import fields
-from heatproof.base.case import Case, Perturbed, Steps
+from heatproof.base.case import Case, Perturbed, Regions, Rows
 from heatproof.base.cells import cell_means, cell_numbers, cell_sums
 from heatproof.base.correlations import pearson, spearman
-from heatproof.base.regions import ranking
+from heatproof.base.regions import compact, ranking
 from heatproof.base.registry import choice
 
 Answers = tuple[Float[Tensor, "..."], ...]
-Stream = Generator[tuple[Perturbed | Steps, ...], Answers, dict[str, Float[Tensor, " b"]]]
+Stream = Generator[tuple[Perturbed | Regions, ...], Answers, dict[str, Float[Tensor, " b"]]]
 
 
 @choice(
@@ -102,12 +102,11 @@ def idsds(case: Case, *, grid: int, fill: str) -> Stream:
     fill scores 1 by construction. Source: Hesse 2024, section 4.
     """
     cells = cell_numbers(case.maps, grid)
-    deletions = [(cells == cell).expand(case.maps.shape) for cell in range(grid * grid)]
-    whole, *without = yield (
+    whole, without = yield (
         case.without(torch.zeros_like(case.valid), fill, "logit"),
-        *(case.without(region, fill, "logit") for region in deletions),
+        case.each(grid * grid, lambda cell, rows: (cells == cell).expand(case.maps[rows].shape), fill, "logit"),
     )
-    drops = torch.stack([whole - z for z in without], 1)
+    drops = whole[:, None] - without
     rho = spearman(drops[:, None], cell_sums(case.maps, cells)[:, None])
     case.undefine(rho.isnan(), "flat")
     return {"idsds": rho}
@@ -131,8 +130,8 @@ def faithfulness_correlation(case: Case, *, subsets: int, size: int, grid: int, 
     """
     cells = cell_numbers(case.maps, grid)
     chosen = _subsets(case, subsets, size, grid * grid)
-    answers = yield tuple(case.without(chosen[:, i][:, cells], fill) for i in range(subsets))
-    drops = torch.stack([case.p - p for p in answers], 1)
+    (p,) = yield (case.each(subsets, lambda i, rows: chosen[rows, i][:, cells], fill),)
+    drops = case.p[:, None] - p
     relevance = (chosen.double() @ cell_sums(case.maps, cells)[:, :, None])[:, :, 0]
     r = pearson(drops[:, None], relevance[:, None])
     case.undefine(r.isnan(), "flat")
@@ -157,34 +156,35 @@ def infidelity(case: Case, *, squares: int, smallest: float, largest: float, fil
     height, squares drawn per image, equal for all methods. Undefined where no square changes the logit (`flat`).
     Source: Yeh 2019, Definition 2.1 and section 4.2; divided by mean d^2 so that nets compare.
     """
-    regions = _squares(case, squares, smallest, largest)
-    whole, *without = yield (
+    square = _squares(case, squares, smallest, largest)
+    whole, without = yield (
         case.without(torch.zeros_like(case.valid), fill, "logit"),
-        *(case.without(region, fill, "logit") for region in regions),
+        case.each(squares, square, fill, "logit"),
     )
-    drops = torch.stack([whole - z for z in without], 1)
-    relevance = torch.stack([(case.maps.double() * region).sum((1, 2)) for region in regions], 1)
+    drops = whole[:, None] - without
+    relevance = torch.stack([(case.maps.double() * square(i, slice(None))).sum((1, 2)) for i in range(squares)], 1)
     # One unit for both sides of the fraction: squares of tiny gradients would underflow.
-    relevance = relevance / relevance.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    unit = relevance.abs().amax(1, keepdim=True).clamp_min(torch.finfo(torch.float64).tiny)
+    relevance = relevance / unit
     power = relevance.square().sum(1)
     beta = torch.where(power > 0, (relevance * drops).sum(1) / power.clamp_min(1e-300), 0.0).clamp_min(0)
     spread = drops.square().mean(1)
     case.undefine(spread == 0, "flat")
     error = (beta[:, None] * relevance - drops).square().mean(1)
-    return {"infidelity": torch.where(spread > 0, error / spread, torch.nan), "infidelity_beta": beta}
+    return {"infidelity": torch.where(spread > 0, error / spread, torch.nan), "infidelity_beta": beta / unit[:, 0]}
 
 
-def cell_order(case: Case, grid: int, *, least_first: bool = False) -> Int64[Tensor, "b h w"]:
+def cell_order(case: Case, grid: int, *, least_first: bool = False) -> Int[Tensor, "b h w"]:
     """The step, 1 to grid^2, at which each pixel's cell is perturbed."""
     cells = cell_numbers(case.maps, grid)
     means = cell_means(case.maps, cells)
     places = ranking((-means if least_first else means)[:, None], case.tie_seeds("cells"))[:, 0]
-    return places[:, cells]
+    return compact(places, grid * grid)[:, cells]
 
 
 def _area(
-    case: Case, order: Int64[Tensor, "b h w"], grid: int, steps: int | None, fill: str, *, keep: bool = True
-) -> Generator[tuple[Steps, ...], Answers, tuple[Tensor, Tensor]]:
+    case: Case, order: Int[Tensor, "b h w"], grid: int, steps: int | None, fill: str, *, keep: bool = True
+) -> Generator[tuple[Regions, ...], Answers, tuple[Tensor, Tensor]]:
     """The area over the curve of one order, and p_c(x_0)."""
     length = min(steps or grid * grid, grid * grid)
     (p,) = yield (case.steps(order, length, fill),)
@@ -202,8 +202,8 @@ def _subsets(case: Case, subsets: int, size: int, cells: int) -> Bool[Tensor, "b
     return torch.zeros_like(draws, dtype=torch.bool).scatter_(2, chosen, True)
 
 
-def _squares(case: Case, squares: int, smallest: float, largest: float) -> list[Bool[Tensor, "b h w"]]:
-    """Random squares, drawn per image: side, then a place where it lies inside the image."""
+def _squares(case: Case, squares: int, smallest: float, largest: float) -> Callable[[int, Rows], Bool[Tensor, "r h w"]]:
+    """Random squares, drawn per image: side, then a place where it lies inside the image. Makes square i when asked."""
     h, w = case.maps.shape[-2:]
     draws = fields.uniform(case.seeds("squares"), (squares, 3)).double()
     low, high = max(1, round(smallest * h)), max(1, round(largest * h))
@@ -212,8 +212,9 @@ def _squares(case: Case, squares: int, smallest: float, largest: float) -> list[
     left = (draws[..., 2] * (w - side + 1)).floor()
     rows = torch.arange(h, device=case.maps.device)[None, :, None]
     columns = torch.arange(w, device=case.maps.device)[None, None]
-    regions = []
-    for i in range(squares):
-        a, b, s = (part[:, i, None, None] for part in (top, left, side))
-        regions.append((rows >= a) & (rows < a + s) & (columns >= b) & (columns < b + s))
-    return regions
+
+    def square(i: int, of: Rows) -> Tensor:
+        a, b, s = (part[of, i, None, None] for part in (top, left, side))
+        return (rows >= a) & (rows < a + s) & (columns >= b) & (columns < b + s)
+
+    return square

@@ -9,15 +9,15 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from heatproof.base.case import Case, Perturbed, Steps
-from heatproof.base.regions import ranking
+from heatproof.base.case import Case, Perturbed, Regions
+from heatproof.base.regions import compact, ranking
 from heatproof.base.registry import choice
 
 Answers = tuple[Float[Tensor, "..."], ...]
-Stream = Generator[tuple[Perturbed | Steps, ...], Answers, dict[str, Float[Tensor, " b"]]]
+Stream = Generator[tuple[Perturbed | Regions, ...], Answers, dict[str, Float[Tensor, " b"]]]
 CURVE_POINTS = 101
 
 
@@ -128,21 +128,22 @@ def road(case: Case, *, shares: list, fill: str) -> Stream:
     return {"road": ((most - least) / 2).mean(1)}
 
 
-def pixel_steps(case: Case, steps: int) -> tuple[Int64[Tensor, "b h w"], Float[Tensor, " n"]]:
+def pixel_steps(case: Case, steps: int) -> tuple[Int[Tensor, "b h w"], Float[Tensor, " n"]]:
     """The step at which each pixel is reached, and the share of pixels reached after steps 0 to n."""
     places = ranking(case.maps, case.tie_seeds(), case.valid)
     size = case.maps[0].numel()
     reached = torch.tensor([round(i * size / steps) for i in range(steps + 1)], device=places.device)
-    return torch.bucketize(places, reached), reached.double() / size
+    return compact(torch.bucketize(places, reached), steps), reached.double() / size
 
 
 def _drops(
     case: Case, shares: Sequence[float], fill: str, *, least_first: bool = False, keep: bool = True
-) -> Generator[tuple[Perturbed, ...], Answers, Float[Tensor, "b s"]]:
+) -> Generator[tuple[Regions, ...], Answers, Float[Tensor, "b s"]]:
     places = ranking(-case.maps if least_first else case.maps, case.tie_seeds(), case.valid)
     size = case.maps[0].numel()
-    answers = yield tuple(case.without(places <= max(1, round(share * size)), fill) for share in shares)
-    p = torch.stack(answers, 1)
+    shares = sorted(shares)
+    most = torch.tensor([max(1, round(share * size)) for share in shares], device=places.device)
+    (p,) = yield (case.steps(compact(torch.bucketize(places, most) + 1, len(shares)), len(shares), fill),)
     if keep:
         x = torch.tensor([0.0, *shares], dtype=torch.float64)
         case.curve(x, torch.cat([case.p[:, None], p], 1))

@@ -93,7 +93,8 @@ def average_gain(case: Case) -> Stream:
     needs=("order",),
     asks=(("weighted", "1"),),
     reruns=("weighted",),
-    version=1,
+    shifted=True,
+    version=2,
     source="Poppi 2021, Eq. 6",
 )
 def adcc(case: Case) -> Stream:
@@ -104,7 +105,7 @@ def adcc(case: Case) -> Stream:
     (`rerun`). Source: Poppi 2021, Eq. 6.
     """
     weights = norm(case.maps)
-    o, again = yield (case.weighted(weights), case.rerun(weighted=True))
+    o, again = yield (case.weighted(weights), case.rerun(weights=weights))
     coherency = (pearson(again.reference, again.maps, again.valid) + 1) / 2
     complexity = weights.flatten(1).double().mean(1)
     drop = _drop(case.p, o)
