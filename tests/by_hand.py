@@ -1,5 +1,6 @@
 """A metric run without the engine: requests answered one by one, straight from their definition."""
 
+import copy
 import inspect
 from collections.abc import Callable, Sequence
 
@@ -22,7 +23,7 @@ def case(
     ids: Sequence[str] | None = None,
 ) -> Case:
     """A block whose explained class is the predicted one."""
-    probs = module(images).double().softmax(1)
+    probs = module(images).detach().double().softmax(1)
     p, targets = probs.max(1)
     return Case(
         None,
@@ -45,7 +46,7 @@ def perturbed(module: nn.Module, block: Case, request: Perturbed) -> Tensor:
 
 
 def reading(logits: Tensor, block: Case, read: str) -> Tensor:
-    logits = logits.double()
+    logits = logits.detach().double()
     own = logits.gather(1, block.targets[:, None])[:, 0]
     p = logits.softmax(1).gather(1, block.targets[:, None])[:, 0]
     rest = logits.softmax(1).scatter(1, block.targets[:, None], 0).sum(1)
@@ -99,3 +100,18 @@ def reasons(block: Case) -> list[str]:
         for i in torch.nonzero(where)[:, 0].tolist():
             found[i] = reason if found[i] == "ok" else found[i]
     return found
+
+
+def oracle(*metrics: str) -> Callable[[Callable], Callable]:
+    """Mark a test that compares these metrics with an independent answer: a closed form, brute force or a library."""
+
+    def mark(test: Callable) -> Callable:
+        return test
+
+    return mark
+
+
+def probability(module: nn.Module, image: Tensor, target: int) -> float:
+    """p of a class of one image, everything in float64: what brute force is made of."""
+    with torch.no_grad():
+        return float(copy.deepcopy(module).double()(image[None].double())[0].softmax(0)[target])

@@ -1,5 +1,8 @@
 """What holds for every metric by being in the registry: facts, YAML, range, and no image touching another."""
 
+import ast
+from pathlib import Path
+
 import by_hand
 import pytest
 import tiny
@@ -145,3 +148,49 @@ def test_a_map_that_is_the_same_for_every_image_has_excess_0(name):
 
     value, floor = by_hand.run(name, case, rerun=own)[name], by_hand.run(name, case, rerun=partners)[name]
     assert torch.equal(value, floor)
+
+
+# Nothing to stand beside: what a map would score that knows nothing is 0 by definition or not defined.
+ALONE = {
+    # The law gives the stability family a floor; a sensitivity is a distance, read beside the controls' own.
+    *("max_sensitivity", "avg_sensitivity", "equivariance"),
+    # Of the sorted values alone: a shifted copy has the same.
+    *("concentration", "gini", "entropy", "effective_area"),
+}
+
+
+@pytest.mark.parametrize("name", SOUND)
+def test_each_metric_has_its_excess_a_floor_or_a_chance_level(name):
+    facts = choices("metric")[name].facts
+    beside = bool(facts.get("shifted")) + bool(facts.get("floor")) + (f"{name}_chance" in facts["columns"])
+    assert beside == (name not in ALONE)
+
+
+def oracles() -> set[str]:
+    """Metrics named by `by_hand.oracle` above a test, from the source of the tests."""
+    found = set()
+    for path in (Path(__file__).parents[1] / "metrics").glob("test_*.py"):
+        tree = ast.parse(path.read_text())
+        lists = {
+            target.id: node.value
+            for node in tree.body
+            if isinstance(node, ast.Assign)
+            for target in node.targets
+            if isinstance(target, ast.Name)
+        }
+        for test in (node for node in tree.body if isinstance(node, ast.FunctionDef)):
+            for mark in test.decorator_list:
+                if test.name.startswith("test_") and isinstance(mark, ast.Call) and _called(mark) == "oracle":
+                    for name in mark.args:
+                        starred = isinstance(name, ast.Starred)
+                        value = ast.literal_eval(lists[name.value.id] if starred else name)
+                        found |= set(value) if starred else {value}
+    return found
+
+
+def _called(call: ast.Call) -> str:
+    return call.func.attr if isinstance(call.func, ast.Attribute) else ""
+
+
+def test_each_metric_has_an_independent_oracle():
+    assert oracles() == set(METRICS)

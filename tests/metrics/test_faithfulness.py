@@ -15,6 +15,7 @@ def p(z: float) -> float:
     return float(torch.tensor(2 * z, dtype=torch.float64).sigmoid())
 
 
+@by_hand.oracle("faith")
 def test_faith_of_a_map_on_the_pixels_that_count_by_hand():
     """z = x_00 + 0.5 x_11 = 1 on the image; the top half removes x_00 and x_11, or neither."""
     module = linear([[1.0, 0.0], [0.0, 0.5]])
@@ -40,6 +41,7 @@ def test_faith_is_zero_for_a_map_off_the_pixels_that_the_net_looks_at(fill):
     assert (on["faith"] > 0.1).all()
 
 
+@by_hand.oracle("fidelity")
 def test_fidelity_by_hand():
     """z = x_00 - 0.4: the class holds as long as x_00 = 1 is there."""
 
@@ -81,3 +83,45 @@ def test_equal_requests_are_equal_regions():
     maps = torch.ones(1, 6, 6)
     block = by_hand.case(tiny.Linear(torch.ones(1, 6, 6)), torch.rand(1, 1, 6, 6), maps)
     assert torch.equal(top_region(maps, 0.2, block.tie_seeds()), top_region(maps, 0.2, block.tie_seeds("base")))
+
+
+@by_hand.oracle("comprehensiveness", "sufficiency")
+def test_shares_of_four_pixels_by_hand():
+    """z = 1.75; the top 1, 2 and 3 pixels hold 1, 1.5 and 1.75 of it."""
+    module = linear([[1.0, 0.5], [0.25, 0.0]])
+    case = by_hand.case(module, torch.ones(1, 1, 2, 2), torch.tensor([[[4.0, 3.0], [2.0, 1.0]]]))
+    shares = [0.25, 0.5, 0.75]
+    for name, left in (("comprehensiveness", (0.75, 0.25, 0)), ("sufficiency", (1, 1.5, 1.75))):
+        found = by_hand.run(name, case, module, shares=shares, fill="black")[name]
+        assert found.tolist() == pytest.approx([sum(p(1.75) - p(z) for z in left) / 3], abs=1e-6)
+
+
+@by_hand.oracle("faith", "fidelity", "comprehensiveness", "sufficiency")
+def test_against_brute_force():
+    net = tiny.Conv(channels=2)
+    generator = torch.Generator().manual_seed(3)
+    images, maps = torch.rand(4, 2, 11, 13, generator=generator), torch.randn(4, 11, 13, generator=generator)
+    case = by_hand.case(net, images, maps)
+    shares = [0.01, 0.05, 0.1, 0.2, 0.5]
+    found = {name: by_hand.run(name, case, net, fill="mean") for name in ("faith", "fidelity")}
+    more = {
+        name: by_hand.run(name, case, net, fill="mean", shares=shares)[name]
+        for name in ("comprehensiveness", "sufficiency")
+    }
+    for i in range(4):
+        order, target = maps[i].flatten().argsort(descending=True), int(case.targets[i])
+
+        def filled(q: float, keep: bool, order: torch.Tensor = order, image: torch.Tensor = images[i]) -> torch.Tensor:
+            gone = torch.zeros(143, dtype=torch.bool)
+            gone[order[: max(1, round(q * 143))]] = True
+            return torch.where((gone != keep).view(11, 13), 0.5, image)
+
+        before = float(case.p[i])
+        drops = [before - by_hand.probability(net, filled(q, False), target) for q in shares]
+        kept = [before - by_hand.probability(net, filled(q, True), target) for q in shares]
+        assert float(more["comprehensiveness"][i]) == pytest.approx(sum(drops) / 5, abs=1e-6)
+        assert float(more["sufficiency"][i]) == pytest.approx(sum(kept) / 5, abs=1e-6)
+        assert float(found["faith"]["faith"][i]) == pytest.approx(drops[3], abs=1e-6)
+        hits = [int(net(filled(0.2, keep)[None]).argmax(1)) == target for keep in (True, False)]
+        assert float(found["fidelity"]["fidelity"][i]) == hits[0] - hits[1]
+        assert float(found["fidelity"]["fidelity_prob"][i]) == pytest.approx(drops[3] - kept[3], abs=1e-6)

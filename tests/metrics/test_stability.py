@@ -42,6 +42,7 @@ def test_five_noises_of_sd_002_are_asked_for(name):
     ]
 
 
+@by_hand.oracle(*NOISY)
 def test_against_slow_twins():
     maps = some(2)
     reruns = [some(2, seed) for seed in (1, 2, 3)]

@@ -51,6 +51,7 @@ def test_rows_that_see_different_perturbations_are_never_ranked():
     assert ranked == {"faith_study", "fidelity_study", "loc_acc_study"}
 
 
+@by_hand.oracle("faith_study", "loc_acc_study", "fidelity_study")
 def test_the_inclusive_percentile_takes_all_ties():
     maps = torch.zeros(1, 6, 6)
     maps[0, :2] = 1.0
@@ -73,6 +74,7 @@ def test_an_empty_mask_is_undefined():
     assert by_hand.reasons(case) == ["empty_mask"]
 
 
+@by_hand.oracle("stability_study")
 def test_stability_reruns_the_single_view_and_drops_undefined_pearsons():
     case, asked = fused(some(3, 2, 6, 6)), []
     maps, reference = [some(2, 6, 6, seed=n) for n in range(5)], some(2, 6, 6, seed=9)
@@ -92,6 +94,7 @@ def test_stability_reruns_the_single_view_and_drops_undefined_pearsons():
     assert [(r.noise, r.std, r.single, r.normalized) for r in asked] == [(n, 0.05, True, True) for n in range(5)]
 
 
+@by_hand.oracle("consist_iou_study", "consist_pearson_study", *VIEW_ONLY)
 def test_fusions_are_compared_with_their_own_views():
     views = some(4, 2, 6, 6)
     views[2, 1] = 0.25

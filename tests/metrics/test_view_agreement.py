@@ -50,6 +50,7 @@ def test_an_equivariant_map_scores_best_on_all_views_at_any_resolution(name, siz
     assert found[name].tolist() == pytest.approx([BEST[name]] * 3, abs=1e-6)
 
 
+@by_hand.oracle(*NAMES)
 def test_against_slow_twins():
     maps = some(2)
     reruns = {view: some(2, 10 + i) for i, view in enumerate(VIEWS)}
