@@ -207,7 +207,7 @@ def test_uniform_noise_stays_in_its_radius_and_tells_changed_predictions():
     classifier, the_block = block()
     found = []
     for batch in (2, 64):
-        engine, twin = engine_for(classifier, the_block, batch=batch)
+        engine, _ = engine_for(classifier, the_block, batch=batch)
         case = engine.case(tiny.method(), the_block.images.mean(1))
         choice = asks(jittery, columns=("jittery", "jittery_changed"), reruns=("noise",))
         (result,) = engine.run([engine.task(case, choice, ["ok"] * N)])

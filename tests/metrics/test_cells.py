@@ -205,15 +205,19 @@ def test_infidelity_is_captums_over_the_mean_squared_drop():
         squares = torch.stack([regions.region(n, [i])[0] for n in range(25)])[:, None].double()
         drops = torch.stack([net(image[None]) - net((image * (1 - square))[None]) for square in squares])
         drops = drops[:, 0, int(case.targets[i])].detach()
-        # captum takes the dot product of the perturbation and the attribution: a map of a square's ones over all pixels.
+        # captum multiplies perturbation and attribution over both channels, of which each gets half.
         own = case.maps[i].double()[None, None].expand(1, 2, H, W) / 2
         sums = (squares * own).flatten(1).sum(1)
         if (sums * drops).sum() <= 0:
             assert float(found["infidelity"][i]) == pytest.approx(1)
             continue
+
+        def remove(inputs: torch.Tensor, squares: torch.Tensor = squares) -> tuple[torch.Tensor, torch.Tensor]:
+            return squares.expand(-1, 2, -1, -1), inputs * (1 - squares)
+
         theirs = captum_infidelity(
             net,
-            lambda inputs: (squares.expand(-1, 2, -1, -1), inputs * (1 - squares)),
+            remove,
             image[None],
             own,
             target=int(case.targets[i]),

@@ -201,7 +201,7 @@ def test_perfect_is_best_inverted_is_worst_and_an_empty_mask_no_hit(name):
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in ("energy_pointing", "pixel_auc", "iou_best")])
 def test_a_flat_map_finds_what_chance_finds(name):
-    """Expected over images of one mask and many seeds; where the engine would call it undefined, no number is 0 or 1."""
+    """On average over seeds of the ties; the engine calls most of these undefined before."""
     n = 300
     masks = torch.zeros(n, 14, 17, dtype=torch.bool)
     masks[:, 2:8, 3:9] = True
