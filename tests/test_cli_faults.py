@@ -41,7 +41,10 @@ def test_a_fault_is_one_message_without_a_traceback_and_leaves_no_folder(tmp_pat
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr.splitlines()[0] == "heatproof: 3 faults"
-    assert "  model: no such option, got 'resnet81'. Did you mean 'resnet18'? There are: densenet121" in done.stderr
+    assert (
+        "  model: no such option, got 'resnet81'. Did you mean 'resnet18'? There are: cnn, deit_tiny, dense"
+        in done.stderr
+    )
     assert "  train.epohcs: no such key, got 'epohcs'. Did you mean 'epochs'?" in done.stderr
     assert "  device: no such device, got 'gpu'" in done.stderr
     assert "Traceback" not in done.stderr
@@ -74,7 +77,7 @@ def test_help_lists_groups_and_options(main) -> None:
     code, out, _ = main("--help")
     assert code == 0
     for part in (
-        "dataset    chest_xray, image_folder, iq_othnccd, phantom",
+        "dataset    cbis_ddsm, chest_xray, covid_radiography",
         "robustcam6",
         "-m key=a,b",
         "show=datasets|",
@@ -96,7 +99,7 @@ def test_help_lists_a_users_options(main, tmp_path: Path, monkeypatch: pytest.Mo
         ("models", ["small_cnn:", "width=16", "options: densenet121"]),
         ("explainers", ["gradcam:", "needs=[layer, gradient]", "random (control):"]),
         ("views", ["sets of views", "rotate:", "family=rotation", "median:"]),
-        ("metrics", ["suites (metrics=[...]): localisation, nine", "faith:", "better=up", "Panboonyuen 2026"]),
+        ("metrics", ["suites (metrics=[...]): ", "localisation, nine", "faith:", "better=up", "Panboonyuen 2026"]),
         ("store", ["0 entries"]),
         ("config", ["train:", "  epochs: 20", "dataset:", "  split: grouped"]),
     ],

@@ -6,8 +6,10 @@ Nothing heavy is imported until work starts, so help, lists, plans and faults an
 
 from __future__ import annotations
 
+import glob
 import logging
 import os
+import shlex
 import signal
 import sys
 import traceback
@@ -22,7 +24,19 @@ from heatproof.base import catalogue, compose, registry
 from heatproof.base.compose import Command, Job
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.outbox import Outbox
-from heatproof.stages.plan import Plan, make_plan, plan_text
+from heatproof.base.records import Ended
+from heatproof.stages.plan import (
+    COMPLETE,
+    Plan,
+    done_hash,
+    find_done,
+    make_plan,
+    note_done,
+    note_reused,
+    plan_text,
+    said,
+    stands_for,
+)
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -44,7 +58,9 @@ Groups and their options (group=option; explainer and metrics take a list: 'expl
 Keys of the whole config: heatproof show=config. Settings of a choice: model.width=32, explainer.gradcam.relu=false.
 Lists: show={shown}.
 stage=plan says what would be done and stops; stage=load|train|predict|explain|measure stops after that stage, and the
-next run goes on from there. tracking.upload=true sends to MLflow what earlier runs could not.
+next run goes on from there. A command that has finished before, and the jobs of a sweep that have, are not run again
+(anew=true runs them). stage=report report.runs='results/multirun/NAME' makes the report of earlier runs anew, without a
+model, and merges shards (eval.shards=4 eval.shard=0,1,2,3). tracking.upload=true sends to MLflow what runs could not.
 
 Examples:
   heatproof                                                  generated slices, a small CNN, Grad-CAM, nine metrics
@@ -104,7 +120,9 @@ def _main(arguments: list[str]) -> int:
             print(_job_title(command, number) + plan_text(plan) + ("\n" if number < len(plans) - 1 else ""))
         return 0
     if plans[0].tracking.upload:
-        return _upload()
+        return _upload(plans[0].report.runs)
+    if plans[0].report.runs is not None:
+        return _reported(command, plans[0])
     return _sweep(command) if command.sweep else _single(command)
 
 
@@ -132,7 +150,9 @@ def _run_one(command: Command, wanted: Path) -> tuple[Report | Exception, str]:
 
     def task(cfg: DictConfig) -> None:
         try:
-            reports.append(_carried_out(cfg))
+            report = _carried_out(cfg)
+            assert report is not None
+            reports.append(report)
         except Exception as error:  # Hydra would report it in its own way
             reports.append(error)
 
@@ -147,15 +167,16 @@ def job(cfg: DictConfig) -> None:
     """One job of a sweep, in whatever process a launcher runs it."""
     here = compose.here()
     assert here.sweep is not None
-    failed = [folder.name for folder in _job_folders(here.sweep) if _status(folder) == "FAILED"]
+    failed = [folder.name for folder in _job_folders(here.sweep) if _status(folder) in ("FAILED", "KILLED")]
     if failed and cfg.sweep.fail_fast:
         raise HeatproofError(fault("sweep.fail_fast", f"not started, for job {failed[0]} has failed"))
     with _terminable():
         _carried_out(cfg)
 
 
-def _carried_out(cfg: DictConfig) -> Report:
-    """Plan and run one job; what goes wrong is in its log before it is raised."""
+def _carried_out(cfg: DictConfig) -> Report | None:
+    """Plan and run one job; what goes wrong is in its log before it is raised. None where an earlier run stands for a
+    job of a sweep."""
     from heatproof.flow import run
 
     here = compose.here()
@@ -163,7 +184,16 @@ def _carried_out(cfg: DictConfig) -> Report:
     try:
         plan = make_plan(compose.plain(cfg), here.overrides)
         (here.folder / "config.yaml").write_text(_config_text(plan))
-        return run(plan, here.folder, parent=here.sweep, progress=sys.stderr.isatty())
+        wanted = done_hash(plan) if plan.stage in COMPLETE else None
+        if here.sweep is not None and wanted is not None and not plan.anew:
+            earlier = find_done(wanted, [here.sweep.parent, Path("results")])
+            if earlier is not None:
+                note_reused(here.folder, earlier)
+                return None
+        report = run(plan, here.folder, parent=here.sweep, progress=sys.stderr.isatty())
+        if wanted is not None:
+            note_done(here.folder, wanted, text="\n".join([report.table_text, *report.verdicts]))
+        return report
     except HeatproofError as error:
         outcome.error("%s", "\n".join(error.faults))
         raise
@@ -248,7 +278,17 @@ def _store_text() -> str:
 
 
 def _single(command: Command) -> int:
-    report, sent = _run_one(command, command.jobs[0].folder)
+    plan: Plan = command.checked[0]
+    wanted = command.jobs[0].folder
+    earlier = None
+    if plan.stage in COMPLETE and not plan.anew:
+        earlier = find_done(done_hash(plan), [wanted.parent, Path("results")])
+    if earlier is not None:
+        _latest(earlier)
+        print("\n".join([said(earlier), "", f"results: {earlier} (of an earlier run; anew=true runs it again)"]))
+        print(_sent([earlier], None))
+        return 0
+    report, sent = _run_one(command, wanted)
     if isinstance(report, HeatproofError):
         raise report
     if isinstance(report, Exception):
@@ -264,42 +304,148 @@ def _sweep(command: Command) -> int:
     outbox = Outbox(folder)
     plans: tuple[Plan, ...] = command.checked
     tracked = plans[0].tracked()
-    outbox.begin(
-        tracked["experiment"], f"sweep {folder.name}", {"jobs": len(plans)}, {"sweep": " ".join(command.texts)}
-    )
-    status, compared = "FAILED", ""
+    about = {"sweep": " ".join(command.texts)}
+    outbox.begin(tracked["experiment"], f"sweep {folder.name}", {"jobs": len(plans)}, about)
+    status, text = "FAILED", ""
     try:
         try:
             compose.run_hydra(job, [*command.texts, f"hydra.sweep.dir='{folder}'"], multirun=True)
         except Exception:
-            if not any(_status(child) == "FAILED" for child in _job_folders(folder)):
+            if not any(_status(child) in ("FAILED", "KILLED") for child in _job_folders(folder)):
                 raise  # no job failed, so the launcher did
         found = [_status(folder / str(number)) for number in range(len(plans))]
         status = "FINISHED" if all(one == "FINISHED" for one in found) else "FAILED"
-        compared = _compared(folder, outbox)
+        text = _summed_up(command, folder, outbox)
     except KeyboardInterrupt:
         status = "KILLED"
         raise
     finally:
         outbox.finish(status)
-        print("\n".join(text for text in (_sweep_text(command, folder), compared) if text))
+        print("\n".join(part for part in (_sweep_text(command, folder), text, f"results: {folder}") if part))
         print(_sent(_job_folders(folder), folder))
     return 0 if status == "FINISHED" else 1
 
 
-def _compared(folder: Path, outbox: Outbox) -> str:
-    """What there is to say of the classifiers of the jobs that finished, compared; nothing where no two did."""
+def _summed_up(command: Command, folder: Path, outbox: Outbox) -> str:
+    """What there is to say of the jobs together: their table, figure and page, and their classifiers compared."""
+    ended = [_ended(command, folder, number) for number in range(len(command.jobs))]
     # A sweep that was asked to stop after a stage leaves summaries without predictions.
-    wanted = ("summary.json", "predictions.parquet")
-    finished = [path for path in _job_folders(folder) if all((path / name).is_file() for name in wanted)]
-    if len(finished) < 2:
+    finished = [one.results for one in ended if one.results and (one.results / "predictions.parquet").is_file()]
+    if not finished:
         return ""
     from heatproof.stages.report.compare import write_comparison
+    from heatproof.stages.report.sweep import merged_shards, write_sweep
 
-    files, text = write_comparison(finished, folder)
+    plan: Plan = command.checked[0]
+    try:
+        files, text = write_sweep(
+            merged_shards(ended, folder), folder,
+            command=" ".join(["heatproof", "-m", *map(shlex.quote, command.texts)]), figures=plan.report.figures,
+        )  # fmt: skip
+        if len(finished) > 1:
+            more, compared = write_comparison(finished, folder)
+            files, text = [*files, *more], f"{text}\n{compared}"
+    except HeatproofError as error:  # the runs are there, whatever is wrong with looking at them together
+        return "\n".join(error.faults)
     for file in files:
         outbox.artifact(file.name)
     return text
+
+
+def _ended(command: Command, folder: Path, number: int) -> Ended:
+    """How a job ended."""
+    place = folder / str(number)
+    results = stands_for(place)
+    status, logged = _status(place), place / "run.log"
+    return Ended(
+        number,
+        _own(command, number),
+        status,
+        results if status == "FINISHED" and (results / "summary.json").is_file() else None,
+        "" if status == "FINISHED" else _error_line(place),
+        logged if logged.is_file() else None,
+        results != place,
+    )
+
+
+def _error_line(folder: Path) -> str:
+    """The first line of what ended a job."""
+    path = folder / "outbox" / "traceback.txt"
+    if not path.is_file():
+        return "its process died" if _status(folder) == "KILLED" else ""
+    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    # The message follows the last frame and may have several lines.
+    frames = [number for number, line in enumerate(lines) if line.startswith("  File ")]
+    after = lines[frames[-1] + 1 :] if frames else lines
+    return next((line for line in after if not line.startswith(" ")), lines[-1] if lines else "")
+
+
+def _reported(command: Command, plan: Plan) -> int:
+    """Tables, figures and pages of earlier runs made anew, shards merged."""
+    folders = _earlier(plan.report.runs)
+    from heatproof.stages.report.merge import rebuild, stored, wholes
+    from heatproof.stages.report.sweep import merged_shards, write_sweep
+
+    finished = [folder for folder in folders if (folder / "summary.json").is_file()]
+    groups = wholes([stored(folder) for folder in finished or folders])  # none finished: say what is wrong with them
+    folder = _new_folder(command.jobs[0].folder)
+    if len(groups) == 1:
+        report = rebuild(groups[0], folder)
+        print("\n".join([report.table_text, *report.verdicts]))
+    else:
+        jobs = _as_jobs(folders, {run.folder for group in groups for run in group})
+        _, text = write_sweep(merged_shards(jobs, folder), folder, figures=plan.report.figures)
+        print(text)
+    lines = [f"left out, for it has no results: {one} ({_status(one)})" for one in folders if one not in finished]
+    print("\n".join(["", *lines, f"results: {folder}"]))
+    return 0
+
+
+def _as_jobs(folders: Sequence[Path], used: set[Path]) -> list[Ended]:
+    """Earlier runs as jobs of one sweep, titled by the overrides that not all of them have."""
+    overrides = []
+    for folder in folders:
+        made = folder / "config.yaml"
+        lines = made.read_text(encoding="utf-8").splitlines() if made.is_file() else []
+        overrides.append([line.removeprefix("# override: ") for line in lines if line.startswith("# override: ")])
+    jobs = []
+    for number, (folder, mine) in enumerate(zip(folders, overrides, strict=True)):
+        title = " ".join(one for one in mine if not all(one in other for other in overrides))
+        log = folder / "run.log"
+        done = (folder / "summary.json").is_file()
+        if folder in used or not done:
+            jobs.append(
+                Ended(
+                    number,
+                    title,
+                    "FINISHED" if done else _status(folder),
+                    folder if done else None,
+                    "" if done else _error_line(folder),
+                    log if log.is_file() else None,
+                    True,
+                )
+            )
+    return jobs
+
+
+def _earlier(runs: str | list[str] | None) -> list[Path]:
+    """The results folders that `report.runs` names; of a sweep's folder, those of its jobs."""
+    found: list[Path] = []
+    faults = []
+    for pattern in [runs] if isinstance(runs, str) else runs or []:
+        # Path.glob takes no absolute pattern.
+        paths = sorted(map(Path, glob.glob(str(Path(pattern).expanduser()))))  # noqa: PTH207
+        folders = [path for path in paths if path.is_dir() and not path.is_symlink()]
+        folders = folders or [path.resolve() for path in paths if path.is_dir()]  # results/latest
+        if not folders:
+            known = sorted(str(path.parent) for path in Path("results").glob("*/summary.json"))[-8:]
+            faults.append(fault("report.runs", "no such results folder", got=pattern, choices=known))
+        for folder in folders:
+            jobs = _job_folders(folder)
+            found += [stands_for(one.absolute()) for one in jobs or [folder]]
+    if faults:
+        raise HeatproofError(*faults)
+    return list(dict.fromkeys(path.resolve() for path in found))
 
 
 def _job_folders(sweep: Path) -> list[Path]:
@@ -308,21 +454,26 @@ def _job_folders(sweep: Path) -> list[Path]:
 
 def _status(folder: Path) -> str:
     outbox = Outbox(folder)
+    if stands_for(folder) != folder:
+        return "FINISHED"
     return outbox.read().status if outbox.begun else "not started"
 
 
 def _sweep_text(command: Command, folder: Path) -> str:
-    """One line per job: number, what is its own, how it ended."""
+    """One line per job: number, how it ended, what is its own; failures with their first line and log."""
     lines = [""]
     for number in range(len(command.jobs)):
-        status = _status(folder / str(number))
-        lines.append(f"{number:>4}  {status:<11}  {_own(command, number)}")
-        error = folder / str(number) / "outbox" / "traceback.txt"
-        if status == "FAILED" and error.is_file():
-            last = [line for line in error.read_text().splitlines() if line.strip()][-1]
-            lines.append(f"      {last[:200]}")
-            lines.append(f"      see {folder / str(number) / 'run.log'}")
-    return "\n".join([*lines, "", f"results: {folder}"])
+        job = _ended(command, folder, number)
+        earlier = f"  (an earlier run: {_near(stands_for(folder / str(number)))})" if job.earlier else ""
+        lines.append(f"{number:>4}  {job.status:<11}  {job.title}{earlier}".rstrip())
+        if job.error:
+            lines.append(f"      {job.error[:200]}")
+            lines.append(f"      see {job.log or folder / str(number)}")
+    return "\n".join([*lines, ""])
+
+
+def _near(path: Path) -> Path:
+    return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
 def _own(command: Command, number: int) -> str:
@@ -345,13 +496,18 @@ def _new_folder(wanted: Path) -> Path:
         except FileExistsError:
             number += 1
             folder = wanted.absolute().with_name(f"{wanted.name}-{number}")
+    _latest(folder)
+    return folder
+
+
+def _latest(folder: Path) -> None:
+    """Let results/latest lead to a folder of results."""
     results = Path("results").absolute()
     if results in folder.parents:
         temporary = results / f".latest-{os.getpid()}"
         temporary.unlink(missing_ok=True)
         temporary.symlink_to(folder.relative_to(results), target_is_directory=True)
         temporary.replace(results / "latest")
-    return folder
 
 
 def _sent(folders: Sequence[Path], parent: Path | None) -> str:
@@ -361,11 +517,15 @@ def _sent(folders: Sequence[Path], parent: Path | None) -> str:
     return track.send([folder for folder in folders if Outbox(folder).begun], parent=parent).message
 
 
-def _upload() -> int:
-    """Send what earlier runs under `results` left in their outboxes."""
-    folders = sorted({path.parents[1] for path in Path("results").glob("**/outbox/run.json")})
+def _upload(runs: str | list[str] | None) -> int:
+    """Send what earlier runs (None: all under `results`) left in their outboxes."""
+    if runs is None:
+        folders = sorted({path.parents[1] for path in Path("results").glob("**/outbox/run.json")})
+    else:
+        folders = [folder for folder in _earlier(runs) if Outbox(folder).begun]
     if not folders:
-        raise HeatproofError(fault("tracking.upload", "no run of an earlier command is under results/"))
+        where = "results/" if runs is None else str(runs)
+        raise HeatproofError(fault("tracking.upload", f"no run of an earlier command is under {where}"))
     from heatproof.stages import track
 
     sent = track.send(folders)

@@ -143,6 +143,9 @@ def facts_of(plan: Plan, seconds: dict[str, float], passes: Mapping[str, int], r
         "name": plan.name,
         "overrides": list(plan.overrides),
         "plan_hash": plan.hash,
+        "whole_hash": plan.whole_hash,
+        "seedless_hash": plan.seedless_hash,
+        "shard": [plan.eval.shard, plan.eval.shards],
         "seconds": seconds,
         "passes": {**passes, "estimated": plan.passes},
         # The audit of the data comes first; what the plan said of them already is said once.

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-BLOCK = 64
+from heatproof.base import shards
 
 
 def blocks_of(n: int) -> list[np.ndarray]:
@@ -12,4 +12,4 @@ def blocks_of(n: int) -> list[np.ndarray]:
     >>> [len(block) for block in blocks_of(130)]
     [44, 43, 43]
     """
-    return np.array_split(np.arange(n), -(-n // BLOCK)) if n else []
+    return [np.array(block) for block in shards.blocks_of(n)]

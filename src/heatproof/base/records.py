@@ -302,3 +302,17 @@ class Report:
     table_text: str
     verdicts: tuple[str, ...]
     files: tuple[Path, ...]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job of a sweep: its number, the overrides that not all jobs have, how it ended, where its results are (None
+    where there are none), the first line of its error and its log, and whether an earlier run stands for it."""
+
+    number: int
+    title: str
+    status: str
+    results: Path | None = None
+    error: str = ""
+    log: Path | None = None
+    earlier: bool = False

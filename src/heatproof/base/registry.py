@@ -206,6 +206,18 @@ def user_folder() -> Path | None:
     return folder
 
 
+def source_files() -> list[Path]:
+    """Every file of code that a run may use: the package's own, those of plug-ins and of the user."""
+    own = Path(__file__).parents[1]
+    found = [path for ending in ("py", "html", "mplstyle") for path in own.rglob(f"*.{ending}")]
+    for _, root in _plugins:
+        found += [
+            *root.glob("*.py"),
+            *(path for package in PACKAGES.values() for path in (root / package).glob("*.py")),
+        ]
+    return sorted(set(found))
+
+
 def load_plugins() -> None:
     """Make known the choices of `HEATPROOF_CONF` and of installed packages (entry points `heatproof.plugins`)."""
     folder = user_folder()

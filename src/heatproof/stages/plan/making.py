@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from heatproof.base import registry, splits
 from heatproof.base.errors import Faults
-from heatproof.base.recipes import recipe
 from heatproof.base.records import Method
 from heatproof.base.registry import Bound
-from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
+from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings
+from heatproof.base.shards import BLOCK, blocks_of, shard_of
 from heatproof.stages.plan.cost import passes_of, seconds_of
 from heatproof.stages.plan.data import Counts, check_counts, counted, source_of
+from heatproof.stages.plan.hashes import Decisive
 from heatproof.stages.plan.methods import explainers, families, methods_of
 from heatproof.stages.plan.metrics import metrics_of
 from heatproof.stages.plan.record import Plan, ReportSettings, Tracking
@@ -33,6 +33,7 @@ ROOT_TYPES = {
     "target": "str",
     "sign": "str",
     "controls": "tuple[str, ...]",
+    "anew": "bool",
 }
 SECTIONS = (
     "dataset", "model", "train", "explainer", "views", "metrics", "explain", "eval", "tracking", "report", "sweep",
@@ -73,24 +74,28 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     if evaluation and evaluation.shard >= evaluation.shards:
         faults.add("eval.shard", f"shards are counted from 0 to eval.shards - 1 = {evaluation.shards - 1}",
                    got=evaluation.shard)  # fmt: skip
+    if evaluation and evaluation.shards > 1 and evaluation.rerun_images is not None:
+        faults.add("eval.rerun_images", "is drawn from all images, which a shard does not have; leave it null",
+                   got=evaluation.rerun_images)  # fmt: skip
     _check_background(methods, counts, faults)
     if model and train:
         check_weights(model, train, faults)
         _check_fit(model, methods, faults)
-    if report and root["stage"] == "report":
-        faults.add("stage", "merging earlier runs is not there yet", got="report", hint="stage=null runs everything.")
-    elif report and report.runs is not None:
-        faults.add("report.runs", "merging earlier runs is not there yet", got=report.runs)
+    if report and tracking and report.runs is not None and root["stage"] != "report" and not tracking.upload:
+        faults.add("report.runs", "earlier runs are reported, or sent, not run again", got=report.runs,
+                   hint="stage=report makes their report anew; tracking.upload=true sends them.")  # fmt: skip
     faults.raise_any()
     assert dataset is not None and load is not None and model is not None and train is not None  # noqa: PT018
     assert explain is not None and evaluation is not None and tracking is not None and report is not None  # noqa: PT018
     measure = MeasureSettings(root["seed"], root["sign"], root["protocol"], tuple(root["controls"]))
     compute = Compute(root["device"], root["precision"], root["deterministic"])
     there = sum(counts[evaluation.split].values())
-    images = len(range(evaluation.shard, min(there, evaluation.images or there), evaluation.shards))
+    images = len(shard_of(min(there, evaluation.images or there), evaluation.shard, evaluation.shards))
     model_name = str(config["model"].get("label") or model.settings.get("name") or model.name)
     maps, perturbed = passes_of(methods, metrics, images, measure, load.size)
     trained = sum(counts["train"].values())
+    decides = Decisive(dataset, load, model, train, methods, metrics, explain, evaluation, measure, compute)
+    warnings += _few_blocks(evaluation, there)
     return Plan(
         name=root["name"],
         stage=root["stage"],
@@ -112,7 +117,10 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
         report=report,
         config=config,
         overrides=tuple(overrides),
-        hash=_hash(dataset, load, model, train, methods, metrics, explain, evaluation, measure, compute),
+        hash=decides.hash(),
+        whole_hash=decides.whole().hash(),
+        seedless_hash=decides.whole().seedless().hash(),
+        anew=root["anew"],
         split=split,
         counts=counts,
         passes=maps + perturbed,
@@ -247,40 +255,12 @@ def _check_background(methods: Sequence[Any], counts: Counts, faults: Faults) ->
                    hint="See dataset.split and dataset.fractions.")  # fmt: skip
 
 
-def _hash(
-    dataset: Bound,
-    load: LoadSettings,
-    model: Bound,
-    train: TrainSettings,
-    methods: Sequence[Any],
-    metrics: Sequence[Any],
-    explain: ExplainSettings,
-    evaluation: EvalSettings,
-    measure: MeasureSettings,
-    compute: Compute,
-) -> str:
-    """Hash of all that decides a number: files enter by name and size, not by place."""
-    return registry.hash_of(
-        {
-            "dataset": {**dataset.identity(), "settings": _placeless(dataset)},
-            "load": dataclasses.asdict(load),
-            "model": {**model.identity(), "settings": _placeless(model)},
-            "train": {**dataclasses.asdict(train), "augment": recipe(train.augment), "checkpoint": None},
-            "methods": [[str(method.name), method.identity()] for method in methods],
-            "metrics": [[choice.label, choice.metric.identity()] for choice in metrics],
-            "explain": {"seed": explain.seed, "target": explain.target},
-            "eval": dataclasses.asdict(evaluation),
-            "measure": dataclasses.asdict(measure),
-            "compute": {"precision": compute.precision},
-        }
-    )
-
-
-def _placeless(bound: Bound) -> dict[str, Any]:
-    result = {}
-    for key, value in bound.settings.items():
-        if key == "root":
-            continue
-        path = Path(value).expanduser() if isinstance(value, str) and len(value) < 1000 else None
-        result[key] = [path.name, path.stat().st_size] if path is not None and path.is_file() else value
-    return dict(sorted(result.items()))
+def _few_blocks(evaluation: EvalSettings, there: int) -> list[str]:
+    """A warning where shards cut the blocks that images are measured in."""
+    images = min(there, evaluation.images or there)
+    if evaluation.shards <= len(blocks_of(images)):
+        return []
+    return [
+        f"eval.shards={evaluation.shards}, but {images} images are measured in {len(blocks_of(images))} blocks of at "
+        f"most {BLOCK}: each shard takes other images' maps (the floor) from its own images alone"
+    ]

@@ -26,10 +26,12 @@ class Tracking:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """`report.*`: earlier runs to merge, and whether maps are kept as files."""
+    """`report.*`: folders of earlier runs (names or patterns), whether maps are kept as files, and which figures the
+    summary of a sweep shows (None = accuracy and every metric)."""
 
     runs: str | list[str] | None
     maps: bool
+    figures: list[str] | None
 
 
 @dataclass(frozen=True)
@@ -37,9 +39,10 @@ class Plan:
     """Every choice of a run, typed and checked.
 
     `methods`: those under test, then their controls. `config`: the composed config in plain types. `hash`: of all that
-    decides a number (no paths, tracking, report, device, batch sizes of passes). `split`: the kind of split that
-    `load.split` comes to. `counts`: split -> class -> images. `passes`: images that the network is run on after
-    training, estimated; `seconds`: a rough guess for this machine.
+    decides a number (no paths, tracking, report, device, batch sizes of passes); `whole_hash`: of the same run without
+    its shard, `seedless_hash`: and without its seeds. `anew`: run although the same plan has finished before. `split`:
+    the kind of split that `load.split` comes to. `counts`: split -> class -> images. `passes`: images that the network
+    is run on after training, estimated; `seconds`: a rough guess for this machine.
     """
 
     name: str
@@ -63,6 +66,9 @@ class Plan:
     config: Mapping[str, Any]
     overrides: tuple[str, ...]
     hash: str
+    whole_hash: str
+    seedless_hash: str
+    anew: bool
     split: str
     counts: Mapping[str, Mapping[str, int]]
     passes: int

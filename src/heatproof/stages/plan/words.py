@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heatproof.base.records import Method
+from heatproof.base.shards import shard_of
 from heatproof.stages.plan.record import Plan
 
 
@@ -51,7 +52,7 @@ def _counts(plan: Plan) -> list[str]:
 def _explained(plan: Plan) -> int:
     there = sum(plan.counts[plan.eval.split].values())
     wanted = min(there, plan.eval.images or there)
-    return len(range(plan.eval.shard, wanted, plan.eval.shards))
+    return len(shard_of(wanted, plan.eval.shard, plan.eval.shards))
 
 
 def _altered(methods: tuple[Method, ...]) -> list[str]:

@@ -8,12 +8,13 @@ from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.fields import image_seed
 from heatproof.base.records import SPLITS, Samples
 from heatproof.base.settings import EvalSettings
+from heatproof.base.shards import shard_of
 
 
 def explained_rows(
     samples: Samples, table: pd.DataFrame, settings: EvalSettings, dataset_seed: int
 ) -> NDArray[np.int64]:
-    """Rows of `Samples.table` to explain, ordered by image id: every `shards`-th from `shard` on.
+    """Rows of `Samples.table` to explain, ordered by image id: the part of one shard (`base/shards`).
 
     Class-stratified: each class gets its share of `images` (largest remainder first, at least one where there is room),
     and in it the images with the smallest hash of (dataset_seed, image id). So the choice depends neither on order nor
@@ -43,7 +44,7 @@ def explained_rows(
         rank = pd.Series(classes).groupby(classes).cumcount().to_numpy()
         chosen = chosen[[r < shares[c] for r, c in zip(rank, classes, strict=True)]]
     ordered = chosen.sort_values("image").index.to_numpy().astype(np.int64)
-    return ordered[settings.shard :: settings.shards]
+    return ordered[shard_of(len(ordered), settings.shard, settings.shards)]
 
 
 def _shares(counts: np.ndarray, total: int) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,18 @@ def report(
     seed: int,
     keep_maps: bool = False,
     protocol: str = "sound",
+    carried: Sequence[tuple[str, str, Sequence[Path]]] = (),
 ) -> Report:
     """Everything that a run leaves in its folder, and what the terminal prints of it.
 
-    Writes summary.json, {samples,predictions,scores,curves,pairs}.parquet, tables/, figures/, report.html, and maps/
-    (one .npy per method) where `keep_maps`. `facts`: name, overrides, plan_hash, seconds per stage, passes, warnings,
-    device, config (text).
+    Writes summary.json, {samples,predictions,scores,curves,pairs}.parquet, records.json (what `merge` needs beside
+    them), tables/, figures/, report.html, and maps/ (one .npy per method) where `keep_maps`. `facts`: name, overrides,
+    plan_hash, whole_hash, seedless_hash, shard, seconds per stage, passes, warnings, device, config. `carried`: figures
+    that are there already, (name, caption, files) each.
     """
     from heatproof.stages.report import figures, page, tables
     from heatproof.stages.report.findings import find
+    from heatproof.stages.report.kept import kept
     from heatproof.stages.report.summary import summarise
     from heatproof.stages.report.verdicts import verdicts
 
@@ -51,9 +54,9 @@ def report(
         files.append(folder / f"{name}.parquet")
         frame.to_parquet(files[-1], index=False)
     files += tables.write(findings, predictions, classifier, folder / "tables")
-    drawn = figures.draw(
+    drawn = [*carried, *figures.draw(
         folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps
-    )
+    )]  # fmt: skip
     files += [file for _, _, made in drawn for file in made]
     files.append(_text(folder / "figures" / "captions.md", figures.captions(drawn)))
     summary = summarise(
@@ -65,7 +68,7 @@ def report(
         facts=facts,
         verdicts=lines,
         protocol=protocol,
-        notes=notes.summary(maps.notes),
+        notes=facts.get("notes") or notes.summary(maps.notes),
     )
     html = page.render(
         findings,
@@ -79,6 +82,7 @@ def report(
     files.append(_text(folder / "report.html", html))
     if keep_maps:
         files += _maps(maps, folder / "maps")
+    files.append(_text(folder / "records.json", json.dumps(kept(classifier, predictions, scores, facts))))
     # Last, so that a summary says that the rest is complete.
     files.append(_text(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)))
     return Report(folder, summary, tables.terminal(findings, protocol=protocol), lines, tuple(files))
