@@ -1,5 +1,7 @@
 """The measure stage: a long table that does not depend on batches or neighbours, stored cell by cell."""
 
+import dataclasses
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -154,3 +156,35 @@ def test_tensors_in_memory_give_what_the_stage_gives(tmp_path):
         table=samples.table[["image", "group", "label"]],
     )
     pd.testing.assert_series_equal(pivot(in_memory.table), pivot(from_store.table))
+
+
+def test_the_worth_of_the_order_is_the_value_less_that_of_the_negative_map(tmp_path):
+    samples, classifier, store = stocked.samples(), stocked.classifier(), Store(tmp_path)
+    plain = stocked.methods("gradcam")[:1]
+    maps = explain.explain(
+        samples, classifier, stocked.predictions(samples), plain, stocked.EXPLAIN,
+        protocol="sound", store=store, progress=False,
+    )  # fmt: skip
+    turned = dataclasses.replace(maps, files={"gradcam": -np.array(maps.array("gradcam"))})
+    (metric,) = stocked.metrics("faith")
+    images, settings = samples.images(np.arange(12)), dataclasses.replace(stocked.MEASURE, controls=())
+    metric = dataclasses.replace(metric, qge=True)
+    found = {
+        sign: pivot(measure.measure_tensors(classifier, images, of, [metric], settings).table).unstack("column")
+        for sign, of in ((1, maps), (-1, turned))
+    }
+    np.testing.assert_allclose(found[1]["faith_qge"], found[1]["faith"] - found[-1]["faith"], atol=1e-6)
+    np.testing.assert_allclose(found[1]["faith_qge"], -found[-1]["faith_qge"], atol=1e-6)
+
+
+def test_curves_survive_storing(tmp_path):
+    """One row a point of each image that is defined; a second call reads the same ones."""
+    first = measured(tmp_path, metrics=["deletion", "road_morf", "faith"], methods=stocked.methods("gradcam")[:1])
+    again = measured(tmp_path, metrics=["deletion", "road_morf", "faith"], methods=stocked.methods("gradcam")[:1])
+    assert again.passes["new_cells"] == 0
+    pd.testing.assert_frame_equal(first.curves, again.curves)
+    assert first.curves.groupby("metric")["x"].nunique().to_dict() == {"deletion": 101, "road_morf": 5}
+    ends = first.curves[(first.curves["metric"] == "deletion") & (first.curves["image"] == "image000")]
+    area = np.trapezoid(ends["y"], ends["x"])
+    own = first.table[(first.table["column"] == "deletion") & (first.table["image"] == "image000")]
+    assert area == pytest.approx(own[own["method"] == "gradcam"]["value"].iloc[0], abs=2e-3)

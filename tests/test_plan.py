@@ -378,3 +378,39 @@ def test_views_of_a_set_differ(name, count):
     assert len({str(view.identity()) for view in views}) == len(views) == count
     entry = planned("explainer=[gradcam]", f"explainer.gradcam.views={name}")
     assert next(method.views for method in entry.methods if method.views) == views
+
+
+def test_all_is_every_suite_once_and_needs_no_masks(tmp_path: Path) -> None:
+    plan = planned("metrics=[all]")
+    labels = [choice.label for choice in plan.metrics]
+    assert len(labels) == len(set(labels))
+    assert {"faith", "abpc_road", "equivariance", "iou_best", "gini", "view_iou", "max_sensitivity"} <= set(labels)
+    identities = [choice.identity for choice in plan.metrics]
+    assert len(identities) == len(set(identities))
+    where = ("dataset=image_folder", f"dataset.root={class_folders(tmp_path / 'images', 'a', 'b')}")
+    (job,) = compose.compose([*where, "metrics=[all]"])
+    warnings = make_plan(job.config, job.overrides).warnings
+    assert any("pixel_auc" in line and "no masks" in line for line in warnings)
+    (job,) = compose.compose([*where, "metrics=[localisation]"])
+    with pytest.raises(HeatproofError, match="every metric of it needs masks"):
+        make_plan(job.config, job.overrides)
+
+
+def test_the_worth_of_the_order_is_for_metrics_of_the_order() -> None:
+    plan = planned("+metrics.nine.faith.qge=true")
+    assert [choice.label for choice in plan.metrics if choice.qge] == ["faith"]
+    for override, message in (
+        ("+metrics.nine.stability.qge=true", "does not look at the order of one map"),
+        ("+metrics.nine.faith.qge=3", "true or false is expected, got 3"),
+    ):
+        assert message in " ".join(faults(override))
+
+
+def test_controls_on_request() -> None:
+    plan = planned("controls=[random_pixels,prior,other_class]", "views=none")
+    assert [(str(m.name), m.control_of, m.alter) for m in plan.methods] == [
+        ("gradcam", None, None),
+        ("other_class-gradcam", "gradcam", "other_class"),
+        ("random_pixels", "all", None),
+        ("prior", "all", None),
+    ]

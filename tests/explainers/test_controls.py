@@ -1,12 +1,18 @@
 """Controls: what they show and that they ignore the model."""
 
+import dataclasses
 import math
 
+import numpy as np
 import pytest
+import stocked
 import torch
 from scipy import ndimage
 
-from heatproof.explainers.controls import centre, edge, random
+from heatproof.base.background import prior_of
+from heatproof.base.errors import HeatproofError
+from heatproof.base.methods import explain_batch
+from heatproof.explainers.controls import centre, edge, prior, random, random_pixels
 
 NET = torch.nn.Identity()
 IMAGES = torch.rand(3, 3, 12, 16, generator=torch.Generator().manual_seed(0))
@@ -45,3 +51,52 @@ def test_edge_of_one_channel_and_of_a_flat_image():
     step[..., 2:] = 1
     assert edge(NET, step, TARGETS[:1])[0, 1].tolist() == [0, 4, 4, 0]
     assert edge(NET, torch.full((1, 1, 4, 4), 0.5), TARGETS[:1]).abs().max() == 0
+
+
+def test_random_pixels_are_independent_and_follow_their_seeds():
+    maps = random_pixels(NET, IMAGES, TARGETS, seeds=torch.tensor([5, 6, 5]))
+    assert maps.shape == (3, 12, 16)
+    assert torch.equal(maps[0], maps[2])
+    assert abs(float(torch.corrcoef(maps[0, :, :2].T)[0, 1])) < 0.7
+    assert maps[0].flatten().unique().numel() > 185
+
+
+def test_prior_is_the_mean_annotation_of_annotated_training_images():
+    samples = stocked.samples(8)
+    samples.masks[2, :2] = 1
+    samples.table["split"] = ["train"] * 4 + ["test"] * 4
+    expected = (samples.masks[0] + samples.masks[2]) / 2  # every other image has an annotation
+    assert np.array_equal(prior_of(samples).numpy(), expected)
+    classifier = dataclasses.replace(stocked.classifier(), prior=prior_of(samples))
+    maps = prior(classifier, samples.images(np.arange(3)), TARGETS)
+    assert maps.shape == (3, 16, 16)
+    assert np.array_equal(maps[1].numpy(), expected)
+    samples.masks[:4] = 0
+    assert prior_of(samples) is None
+    with pytest.raises(HeatproofError, match="mean annotation of training images"):
+        prior(stocked.classifier(), IMAGES, TARGETS)
+
+
+@pytest.mark.parametrize("views", [(), ("identity", "flip")])
+def test_other_class_is_the_map_of_the_most_probable_class_but_the_target(views):
+    samples, classifier = stocked.samples(6), stocked.classifier()
+    plain = [m for m in stocked.methods("saliency", views=views or ("identity",)) if bool(m.views) == bool(views)]
+    plain = [m for m in plain if m.alter is None]
+    images = samples.images(np.arange(6))
+    logits = classifier.module(images).detach()
+    order = logits.argsort(1, descending=True)
+    turned = [
+        dataclasses.replace(m, name=m.name.prefixed("other_class"), alter="other_class", control_of=str(m.name))
+        for m in plain
+    ]
+    ids = list(samples.table["image"])
+    found = explain_batch(classifier, images, order[:, 0], [*plain, *turned], ids=ids, seed=0)
+    expected = explain_batch(classifier, images, order[:, 1], plain, ids=ids, seed=0)
+    for method in plain:
+        name = str(method.name)
+        assert torch.equal(found[f"other_class-{name}"].maps, expected[name].maps)
+        assert not torch.equal(found[name].maps, expected[name].maps)
+    given = explain_batch(classifier, images, order[:, 0], turned, ids=ids, seed=0, others=order[:, 2])
+    third = explain_batch(classifier, images, order[:, 2], plain, ids=ids, seed=0)
+    for method in plain:
+        assert torch.equal(given[f"other_class-{method.name}"].maps, third[str(method.name)].maps)

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import fabricated
 import numpy as np
 import pandas as pd
 import pytest
+from fabricated import bound
 
 from heatproof.base import stats
 from heatproof.stages.report.findings import find
@@ -124,3 +127,28 @@ def test_order_of_rows_does_not_matter(findings):
     for key, cell in findings.cells.items():
         assert found.cells[key].interval.mean == pytest.approx(cell.interval.mean, nan_ok=True)
         assert found.cells[key].interval.lo == pytest.approx(cell.interval.lo, nan_ok=True)
+
+
+def test_an_explainer_that_perturbs_as_the_metric_does_is_not_compared():
+    """Occlusion by 8 px on images of 32 px is the deletion of 4 x 4 cells; with another fill it is not."""
+    made = fabricated.scores()
+    settings = {"patch": 8, "stride": 8, "fill": "black"}
+    occlusion = bound("explainer", "occlusion", {}, settings)
+    metric = made.metrics[0].metric
+    cells = replace(
+        made.metrics[0],
+        metric=bound("metric", metric.name, {**metric.facts, "same_as": "occlusion"}, {"grid": 4, "fill": "black"}),
+    )
+    for explainer, size, shared in (
+        (occlusion, 32, True),
+        (occlusion, 64, False),
+        (occlusion, None, False),
+        (bound("explainer", "occlusion", {}, settings | {"fill": "gray"}), 32, False),
+        (bound("explainer", "rise", {}, settings), 32, False),
+    ):
+        methods = tuple(replace(m, explainer=explainer) if str(m.name) == "weak" else m for m in made.methods)
+        found = find(replace(made, methods=methods, metrics=(cells, *made.metrics[1:])), seed=0, size=size)
+        assert (found.cells["weak", "faith"].remark == "shares the perturbation") is shared
+        assert found.cells["weak", "faith_mean"].remark is None
+        assert (found.pair("weak", "gradcam", "faith") is None) is shared
+        assert (found.mark("weak", "faith") is None) is shared

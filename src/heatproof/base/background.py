@@ -1,7 +1,8 @@
-"""Training images that stand for "any image" in explainers that compare with one."""
+"""What training data say of any image: images that explainers compare with, and where annotations lie."""
 
 from __future__ import annotations
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -21,6 +22,19 @@ def background_of(samples: Samples) -> Float[Tensor, "k c h w"] | None:
     ids = samples.table["image"].iloc[rows]
     order = sorted(range(len(rows)), key=lambda place: image_seed(0, str(ids.iloc[place]), "background"))
     return samples.images(rows[order[:KEPT]])
+
+
+def prior_of(samples: Samples) -> Float[Tensor, "h w"] | None:
+    """Share of the annotated training images whose annotation covers a pixel; None where none is annotated."""
+    if samples.masks is None:
+        return None
+    total, count = torch.zeros(samples.masks.shape[1:]), 0
+    for row in samples.rows("train"):
+        mask = torch.from_numpy(samples.masks[row] > 0)
+        if mask.any():
+            total += mask
+            count += 1
+    return total / count if count else None
 
 
 def background(classifier: Classifier | nn.Module, count: int, images: Tensor) -> Float[Tensor, "k c h w"]:

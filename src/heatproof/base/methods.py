@@ -75,15 +75,22 @@ def explain_batch(
     keep_views: bool = False,
     describe: bool = False,
     passes: MapPasses | None = None,
+    others: Int64[Tensor, " b"] | None = None,
 ) -> dict[str, MapBatch]:
     """Maps of each method by its name, at input resolution.
 
     `role` names the rerun ("base", "noise3", "view:rerun_shift"): stochastic views and explainers draw anew in each.
     Blurred controls are made from the single view of the same explainer by their `blur_px`; shifted ones are not made
-    here (they are moved copies of maps that exist). `describe`: notes say of fusions what more views add (`dose_1` ..)
-    and what each view's warp alone loses (`round_trip_1_flip` ..).
+    here (they are moved copies of maps that exist). `others`: the classes of controls that explain another class, by
+    default the most probable ones of these images but the targets. `describe`: notes say of fusions what more views
+    add (`dose_1` ..) and what each view's warp alone loses (`round_trip_1_flip` ..).
     """
     methods = [method for method in methods if method.alter != "shifted"]
+    if any(method.alter == "other_class" for method in methods):
+        return _with_other_class(
+            classifier, images, targets, methods, others, ids=ids, seed=seed, role=role, protocol=protocol,
+            passes=passes, keep_views=keep_views, describe=describe,
+        )  # fmt: skip
     if any(method.of for method in methods):
         return _with_combined(
             classifier, images, targets, methods, ids=ids, seed=seed, role=role, protocol=protocol, passes=passes,
@@ -110,6 +117,31 @@ def explain_batch(
             for name, enlarged in raws.items():
                 made.stacks.setdefault(name, {})[key] = unwarp(enlarged)
         return {str(method.name): _assemble(method, made, keep_views, describe) for method in methods}
+
+
+def _with_other_class(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor,
+    methods: Sequence[Method],
+    others: Tensor | None,
+    **more: Any,
+) -> dict[str, MapBatch]:
+    """The maps of the target, and those of the controls that explain another class."""
+    if others is None:
+        with torch.no_grad():
+            others = other_classes(forwards_of(classifier).logits(images), targets)
+    rest = [method for method in methods if method.alter != "other_class"]
+    turned = [dataclasses.replace(method, alter=None) for method in methods if method.alter == "other_class"]
+    return {
+        **(explain_batch(classifier, images, targets, rest, **more) if rest else {}),
+        **explain_batch(classifier, images, others, turned, **more),
+    }
+
+
+def other_classes(logits: Float[Tensor, "b k"], targets: Int64[Tensor, " b"]) -> Int64[Tensor, " b"]:
+    """The most probable class of each image but the target."""
+    return logits.scatter(1, targets[:, None], -torch.inf).argmax(1)
 
 
 def _with_combined(
@@ -290,4 +322,7 @@ def jittered(
 
 def single_of(method: Method) -> Method:
     """The single-view method that a fusion is made from."""
-    return Method(method.name.single(), method.explainer, method.layer, of=method.of)
+    single = Method(method.name.single(), method.explainer, method.layer, of=method.of)
+    if method.alter == "other_class":
+        return dataclasses.replace(single, control_of=method.control_of, alter=method.alter)
+    return single

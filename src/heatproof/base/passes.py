@@ -115,7 +115,8 @@ class Engine:
     def start(self, block: Block) -> None:
         """Forget the last block's answers and take this one."""
         self.block = block
-        self._logits: dict[Key, Tensor] = {}
+        # Logits of a batch and the row: a tensor for each of a million images would fill a gigabyte.
+        self._logits: dict[Key, tuple[Tensor, int]] = {}
         self._reruns: dict[tuple[str, tuple[object, ...]], RerunMaps] = {}
         self._bases: dict[str, tuple[Tensor, Tensor]] = {}
         self._taken: dict[tuple[object, ...], Case] = {}
@@ -280,7 +281,10 @@ class Engine:
 
     def _logits_of(self, key: Key) -> Tensor:
         untouched = key[1] != WEIGHTED and key[2:] == (0, 0)
-        return self.block.logits[key[0]] if untouched else self._logits[key]
+        if untouched:
+            return self.block.logits[key[0]]
+        batch, row = self._logits[key]
+        return batch[row]
 
     def _keys(self, task: Task, request: Perturbed | Regions | Weighted) -> list[list[Key]]:
         """The key of each image (inner) of each region (outer) of a request; hashed once."""
@@ -358,6 +362,7 @@ class Engine:
                 block.targets[chunk],
                 wanted,
                 ids=ids,
+                others=methods.other_classes(block.logits[chunk], block.targets[chunk]),
                 seed=self.seed,
                 role=_role(request),
                 protocol=self.protocol,
@@ -463,7 +468,7 @@ class Engine:
                     self.batch = max(1, self.batch // 2)
                     torch.cuda.empty_cache()
                     continue
-                self._logits.update(zip(part, logits, strict=True))
+                self._logits.update((key, (logits, row)) for row, key in enumerate(part))
                 self.passes.used += len(part)
                 self.on_pass(len(part))
                 start += len(part)

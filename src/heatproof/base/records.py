@@ -120,7 +120,8 @@ class Classifier:
     explaining, shallow to deep; the last one is the automatic choice. `identity`: content hash of the weights and what
     made them. `history`: one mapping per epoch (epoch, train_loss, val_loss, val_accuracy, seconds, lr).
     `background`: some training images in [0, 1] for explainers that compare with them, on the CPU, or None.
-    `trained`: how many weights the last phase of the training changed, None where that is not known.
+    `prior`: mean annotation of the training images, on the CPU, or None. `trained`: how many weights the last phase of
+    the training changed, None where that is not known.
     """
 
     module: nn.Module
@@ -136,6 +137,7 @@ class Classifier:
     trained: int | None = None
     remarks: tuple[str, ...] = ()
     background: Float[Tensor, "k c h w"] | None = None
+    prior: Float[Tensor, "h w"] | None = None
 
     @property
     def device(self) -> torch.device:
@@ -170,7 +172,8 @@ class Method:
     explainer combines (votes), else empty. `content`: hash of the files that given maps come from, once they are found.
 
     `views` is empty for the single view. `control_of`: None for a method under test, "all" for a map that needs no
-    model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted" or "blurred".
+    model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted", "blurred"
+    or "other_class" (the map of the most probable class but the explained one).
     `blur_px`: sd of the blur of a "blurred" control, found once its method's maps are there.
     """
 
@@ -259,11 +262,13 @@ class Maps:
 
 @dataclass(frozen=True)
 class MetricChoice:
-    """A metric with its settings and the label of its column group; two identities never share a label."""
+    """A metric with its settings and the label of its column group; two identities never share a label. `qge`: the
+    column `<label>_qge` says what the order of the map is worth, `m(a) - m(-a)`."""
 
     label: str
     metric: Bound
     protocol: str = "sound"
+    qge: bool = False
 
     @property
     def identity(self) -> str:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from heatproof.base.colour import grey
+from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.fields import uniform
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
@@ -24,6 +25,35 @@ def random(
 ) -> Float[Tensor, "b grid grid"]:
     """Uniform noise in [0, 1) on a grid as coarse as a CAM's, drawn anew for each image and rerun."""
     return uniform(seeds.to(images.device), (grid, grid))
+
+
+@choice(control=True, stochastic=True, source="Gomez 2022, arXiv 2208.06175: a map without information")
+def random_pixels(
+    classifier: Classifier | nn.Module,
+    images: Float[Tensor, "b c h w"],
+    targets: Int64[Tensor, " b"],
+    *,
+    seeds: Int64[Tensor, " b"],
+) -> Float[Tensor, "b h w"]:
+    """Uniform noise in [0, 1), every pixel by itself, drawn anew for each image and rerun."""
+    return uniform(seeds.to(images.device), tuple(images.shape[-2:]))
+
+
+@choice(control=True, constant=True, needs=("prior",), source="mean annotation of the training images")
+def prior(
+    classifier: Classifier | nn.Module, images: Float[Tensor, "b c h w"], targets: Int64[Tensor, " b"]
+) -> Float[Tensor, "b u v"]:
+    """Share of the annotated training images whose annotation covers a pixel: where a finding lies, whatever the image.
+
+    Raises: HeatproofError where no training image is annotated.
+    """
+    known = classifier.prior if isinstance(classifier, Classifier) else None
+    if known is None:
+        hint = "It takes a data set with masks or boxes in its split 'train'."
+        raise HeatproofError(
+            fault("prior", "the mean annotation of training images is needed, there is none", hint=hint)
+        )
+    return known.to(images).expand(len(images), *known.shape).clone()
 
 
 @choice(control=True, constant=True, source="Bylinskii 2019, arXiv 1604.03605: the centre prior")

@@ -91,6 +91,7 @@ def abpc(case: Case, *, grid: int, steps: int | None, fill: str) -> Stream:
     needs=("order",),
     asks=(("cells", "grid**2", "shared"),),
     shifted=True,
+    same_as="occlusion",
     version=1,
     source="Hesse 2024, section 4",
 )

@@ -58,7 +58,7 @@ def explain(
     targets = targets_of(samples, classifier.classes, rows, predicted, settings.target)
     ids = [str(image) for image in samples.table["image"].iloc[rows]]
     methods = [_known(method, ids) for method in methods]
-    made = [method for method in methods if method.alter is None]
+    made = [method for method in methods if method.alter in (None, "other_class")]
     images = {
         "data": samples.data_hash,
         "images": ids,

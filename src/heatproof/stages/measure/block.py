@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -18,6 +19,9 @@ from heatproof.base.records import Classifier, Maps, Method, Samples
 from heatproof.base.settings import MeasureSettings
 from heatproof.base.twin import Twin
 from heatproof.stages.measure.cells import Cell, Found
+
+# Variants that are evaluated on other maps than the method's own.
+COPIES = ("shifted", "negative")
 
 
 def block_of_samples(
@@ -71,6 +75,7 @@ def measure_block(
     asked: list[tuple[int, str]] = []
     cases: dict[str, Case] = {}
     shifted: dict[str, list[Case]] = {}
+    negative: dict[str, list[Case]] = {}
     offsets = _offsets(block, settings)
     for place, cell in cells.items():
         name = str(cell.method.name)
@@ -82,7 +87,9 @@ def measure_block(
             if variant == "shifted" and name not in shifted:
                 moved = Method(**{**vars(cell.method), "alter": "shifted"})
                 shifted[name] = [engine.case(moved, shift(cases[name].maps, offset)) for offset in offsets]
-            group = shifted[name] if variant == "shifted" else [cases[name]]
+            if variant == "negative" and name not in negative:
+                negative[name] = [replace(cases[name], maps=-cases[name].maps, undefined=[], curves=[])]
+            group = {"shifted": shifted, "negative": negative}[variant][name] if variant in COPIES else [cases[name]]
             for case in group:
                 tasks.append(engine.task(case, cell.choice, status, floor=variant == "floor"))
                 asked.append((place, variant))

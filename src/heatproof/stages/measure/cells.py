@@ -24,11 +24,14 @@ class Cell:
     identity: Mapping[str, Any]
 
     def variants(self, settings: MeasureSettings) -> tuple[str, ...]:
-        """Shifted copies are for methods under test, the floor for all; neither is part of the study protocol."""
+        """Shifted copies are for methods under test, the floor for all; neither is part of the study protocol. The
+        negative map is for metrics that were asked for their quasi-gradient excess."""
         facts = self.choice.metric.facts
         sound = settings.protocol == "sound"
         shifted = sound and facts.get("shifted") and "shifted" in settings.controls and self.method.control_of is None
-        return ("own", *(["shifted"] if shifted else []), *(["floor"] if sound and facts.get("floor") else []))
+        floor = sound and facts.get("floor")
+        flags = (("shifted", shifted), ("floor", floor), ("negative", self.choice.qge))
+        return ("own", *(variant for variant, wanted in flags if wanted))
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,7 @@ def cells_of(methods: Sequence[Method], metrics: Sequence[MetricChoice], common:
                 "blur_px": method.blur_px,
                 "metric": choice.metric.identity(),
                 "protocol": choice.protocol,
+                **({"qge": True} if choice.qge else {}),
             },
         )
         for method in methods

@@ -97,6 +97,9 @@ def rows_of(table: pd.DataFrame, maps: Maps, cell: Cell, found: Found, settings:
                     alter="shifted",
                 )
                 add(moved, label, baseline, found.status[variant])
+    if "negative" in found.values:
+        both = [a if a != "ok" else b for a, b in zip(found.status["own"], found.status["negative"], strict=True)]
+        add(cell.method, f"{label}_qge", own[main] - found.values["negative"][main], both)
     if f"{main}_chance" in own:
         add(cell.method, f"{label}_excess", sign * (own[main] - own[f"{main}_chance"]), found.status["own"])
     return pd.concat(frames, ignore_index=True)

@@ -39,7 +39,7 @@ class Decisive:
                 "model": {**self.model.identity(), "settings": _placeless(self.model)},
                 "train": {**dataclasses.asdict(self.train), "augment": recipe(self.train.augment), "checkpoint": None},
                 "methods": [[str(method.name), method.identity()] for method in self.methods],
-                "metrics": [[choice.label, choice.metric.identity()] for choice in self.metrics],
+                "metrics": [[c.label, c.metric.identity(), *(["qge"] if c.qge else [])] for c in self.metrics],
                 "explain": {"seed": self.explain.seed, "target": self.explain.target},
                 "eval": dataclasses.asdict(self.eval),
                 "measure": dataclasses.asdict(self.measure),

@@ -77,7 +77,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     if evaluation and evaluation.shards > 1 and evaluation.rerun_images is not None:
         faults.add("eval.rerun_images", "is drawn from all images, which a shard does not have; leave it null",
                    got=evaluation.rerun_images)  # fmt: skip
-    _check_background(methods, counts, faults)
+    _check_background(methods, counts, annotation, faults)
     if model and train:
         check_weights(model, train, faults)
         _check_fit(model, methods, faults)
@@ -245,7 +245,10 @@ def _check_fit(model: Bound, methods: Sequence[Method], faults: Faults) -> None:
             faults.add("explainer", f"{name} {lacking.format(model.name)}", choices=fitting, hint="Take one of them.")
 
 
-def _check_background(methods: Sequence[Any], counts: Counts, faults: Faults) -> None:
+def _check_background(methods: Sequence[Any], counts: Counts, annotation: str | None, faults: Faults) -> None:
+    priors = [m for m in methods if m.explainer is not None and "prior" in m.explainer.facts.get("needs", ())]
+    if annotation is None and priors:
+        faults.add("controls", "the mean annotation of training images is needed, the data set has none", got="prior")
     if not counts or any(counts["train"].values()):
         return
     needing = {part.explainer.name for method in methods for part in (method, *method.of)

@@ -15,7 +15,7 @@ from heatproof.base.registry import ENTRY_KEYS, Bound, Choice
 from heatproof.stages.plan.sections import settings_of, unknown_keys
 
 RESERVED = ("name", "fusion")
-ALTERED = ("shifted", "blurred")
+ALTERED = ("shifted", "blurred", "other_class")
 
 
 @dataclass(frozen=True)
@@ -237,6 +237,12 @@ def _controls(names: Iterable[str], tested: list[Method], chosen: Mapping[str, B
             )
             for method in tested
             if method.views
+        ]
+    if "other_class" in names:
+        result += [
+            replace(method, name=method.name.prefixed("other_class"), control_of=str(method.name), alter="other_class")
+            for method in tested
+            if method.remade
         ]
     maps = dict(chosen)
     known = [name for name, choice in registry.choices("explainer").items() if choice.facts.get("control")]

@@ -34,11 +34,14 @@ def metrics_of(
             where = f"metrics.{suite}.{label}"
             with faults.gathered():
                 bound[label] = _metric(label, entry, where, protocol, used_families, faults, warnings)
-        _check_masks(suite, bound, annotation, str(config["dataset"].get("reader")), faults, warnings)
+        everything = "all" in (config.get("metrics") or {})
+        _check_masks(suite, bound, annotation, str(config["dataset"].get("reader")), faults, warnings, everything)
         for label, metric in bound.items():
             where = f"metrics.{suite}.{label}"
-            choice = MetricChoice(label, metric, protocol)
-            key = registry.hash_of([metric.identity(), protocol])
+            wanted = entries[label].get("qge") if isinstance(entries[label], Mapping) else None
+            _check_qge(wanted, metric, where, faults)
+            choice = MetricChoice(label, metric, protocol, qge=bool(wanted))
+            key = registry.hash_of([metric.identity(), protocol, choice.qge])
             if not PART.fullmatch(label):
                 faults.add(where, "a label holds only letters, digits, '_', '-'", got=label)
             elif key in seen:
@@ -64,7 +67,7 @@ def _metric(
 ) -> Bound:
     content = entry if isinstance(entry, Mapping) else {}
     choice = registry.find("metric", str(content.get("metric", label)))
-    unknown_keys(choice, content, where, faults, other=("metric",))
+    unknown_keys(choice, content, where, faults, other=("metric", "qge"))
     settings = settings_of(choice, content, where, faults)
     twin = f"{choice.name}_study"
     if protocol == "study" and twin in registry.choices("metric"):
@@ -79,6 +82,14 @@ def _metric(
         counted = [family for family in bound.settings["families"] if family not in used_families]
         bound = registry.bind("metric", choice.name, {**bound.settings, "families": counted})
     return bound
+
+
+def _check_qge(wanted: Any, metric: Bound, where: str, faults: Faults) -> None:
+    """The quasi-gradient excess is for metrics of the map's order alone, for a rerun makes no negative map."""
+    if wanted not in (None, True, False):
+        faults.add(f"{where}.qge", "true or false is expected", got=wanted)
+    elif wanted and ("order" not in metric.facts.get("needs", ()) or metric.facts.get("reruns")):
+        faults.add(f"{where}.qge", f"{metric.name} does not look at the order of one map", got=wanted)
 
 
 def _narrowed(found: Mapping[str, MetricChoice]) -> list[str]:
@@ -110,11 +121,13 @@ def _check_masks(
     reader: str,
     faults: Faults,
     warnings: list[str],
+    everything: bool,
 ) -> None:
+    """A suite that nobody can measure on these data is refused, but for one that came with all the others."""
     wanting = [label for label, metric in bound.items() if "mask" in metric.facts.get("needs", ())]
     if not wanting or annotation is not None:
         return
-    if len(wanting) == len(bound):
+    if len(wanting) == len(bound) and not everything:
         faults.add(f"metrics.{suite}", f"every metric of it needs masks, and the data set {reader} has none")
     else:
         warnings.append(f"{', '.join(wanting)}: undefined, the data set {reader} has no masks.")

@@ -41,7 +41,7 @@ def report(
     from heatproof.stages.report.verdicts import verdicts
 
     folder.mkdir(parents=True, exist_ok=True)
-    findings = find(scores, seed=seed)
+    findings = find(scores, seed=seed, size=samples.pixels.shape[1])
     lines = verdicts(findings, predictions)
     files = []
     for name, frame in (

@@ -216,11 +216,9 @@ def _metric_figures(findings: Findings) -> Iterator[Drawing]:
 
 def _remarks(findings: Findings) -> str:
     """What the short words in a figure mean."""
-    remarks = (
-        ["constant: the same map on every rerun by construction."]
-        if any(cell.remark for cell in findings.cells.values())
-        else []
-    )
+    found = {cell.remark for cell in findings.cells.values()}
+    remarks = ["constant: the same map on every rerun by construction."] if "constant by construction" in found else []
+    remarks += ["shares: the method perturbs as the metric does."] if "shares the perturbation" in found else []
     remarks += ["px: sd of the blur."] if any(m.blur_px is not None for m in findings.controls) else []
     return " ".join([*remarks, *blur_notes(findings, unblurred=True)])
 

@@ -115,11 +115,12 @@ class Findings:
         return next(found, None)
 
 
-def find(scores: Scores, *, seed: int) -> Findings:
+def find(scores: Scores, *, seed: int, size: int | None = None) -> Findings:
     """Intervals of every method and column and paired comparisons, Holm over all pairs x all metrics.
 
     Pairs: all methods under test among each other, each against the controls that need no model, a fusion against its
-    blurred single view, and every excess of a method under test against 0 (the marks).
+    blurred single view, and every excess of a method under test against 0 (the marks). `size`: side of the images, by
+    which an explainer is known whose perturbations are those of a metric.
     """
     columns = tuple(_columns(scores))
     names = [str(method.name) for method in scores.methods]
@@ -139,7 +140,7 @@ def find(scores: Scores, *, seed: int) -> Findings:
                     _clipped(next(found), column),
                     reasons,
                     int(np.isfinite(values[column.name][number]).sum()) + sum(reasons.values()),
-                    _remark(method, column),
+                    _remark(method, column, size),
                 )
     made = Findings(scores.methods, columns, cells, (), values, tuple(images), groups is not None, seed)
     return replace(made, pairs=tuple(_pairs(made, groups)))
@@ -204,17 +205,30 @@ def _clipped(found: Interval, column: Column) -> Interval:
     return replace(found, lo=float(lo), hi=float(hi))
 
 
-def _remark(method: Method, column: Column) -> str | None:
+def _remark(method: Method, column: Column, size: int | None) -> str | None:
+    if column.part != "side" and _same_perturbation(method, column, size):
+        return "shares the perturbation"
     constant = method.control_of == "all" and method.explainer is not None and method.explainer.facts.get("constant")
     if constant and column.choice.metric.facts.get("reruns") and column.part != "side":
         return "constant by construction"
     return None
 
 
+def _same_perturbation(method: Method, column: Column, size: int | None) -> bool:
+    """Whether an explainer covers the very cells with the very fill that a metric judges it by (`same_as`): it scores
+    well by construction."""
+    explainer, metric = method.explainer, column.choice.metric
+    if explainer is None or size is None or explainer.name != metric.facts.get("same_as"):
+        return False
+    asked, made = metric.settings, explainer.settings
+    return made["fill"] == asked["fill"] and made["patch"] * asked["grid"] == made["stride"] * asked["grid"] == size
+
+
 def _pairs(findings: Findings, groups: list[Any] | None) -> Iterator[Pair]:
     wanted = [(a, b, column) for a, b in _opponents(findings) for column in findings.of("main") if column.ranked]
     wanted = [w for w in wanted if not any(findings.cells[name, w[2].name].remark for name in w[:2])]
     marks = [(str(m.name), c) for m in findings.tested for c in findings.of("excess")]
+    marks = [(name, c) for name, c in marks if not findings.cells[name, c.name].remark]
     family = len(wanted) + len(marks)
     if family == 0:
         return

@@ -33,6 +33,10 @@ GROUP_REMARK = (
     "views raises stability under them by construction."
 )
 CONSTANT_REMARK = "constant by construction: this map is the same on every rerun; it takes no part in verdicts."
+SHARED_REMARK = (
+    "shares the perturbation: this method covers what the metric judges it by, so it scores well by construction; it "
+    "takes no part in verdicts."
+)
 
 
 def metrics_frame(findings: Findings, methods: Sequence[Method]) -> pd.DataFrame:
@@ -161,7 +165,7 @@ def terminal(findings: Findings, *, protocol: str) -> str:
         parts.append("Excess: what is left after the baseline; 0 = no better than it, up is better.\n")
         parts += _blocks(findings, findings.of("excess"))
     for note in notes(findings, protocol=protocol):
-        note = f"(*) {note}" if note == CONSTANT_REMARK else note
+        note = f"(*) {note}" if note in (CONSTANT_REMARK, SHARED_REMARK) else note
         parts.append(textwrap.fill(note, WIDTH, subsequent_indent="  ", break_on_hyphens=False))
     return "\n".join(parts)
 
@@ -250,8 +254,8 @@ def notes(findings: Findings, *, protocol: str) -> list[str]:
             who = "every method" if len(names) == len(shown) else ", ".join(names)
             lost.setdefault(f"{why} on {count} image{'s' if count > 1 else ''} of {who}", []).append(column.name)
     lines += [f"undefined: {why}: {', '.join(columns)}." for why, columns in lost.items()]
-    if any(cell.remark for cell in findings.cells.values()):
-        lines.append(CONSTANT_REMARK)
+    remarks = {cell.remark for cell in findings.cells.values() if cell.remark}
+    lines += [note for note in (CONSTANT_REMARK, SHARED_REMARK) if note.partition(":")[0] in remarks]
     if any(method.views for method in findings.tested) and any(
         c.choice.metric.facts.get("reruns") for c in findings.columns
     ):

@@ -62,6 +62,7 @@ def _passes(findings: Findings, name: str, column: Column) -> dict[str, Pair]:
     for title, pair in (
         ("its own shifted map", findings.mark(name, column.name)),
         ("a central map", _against(findings, name, "centre", column.name)),
+        ("the mean annotation", _against(findings, name, "prior", column.name)),
     ):
         if pair is not None:
             found[title] = pair
@@ -103,7 +104,7 @@ def _localisation(findings: Findings, method: Method) -> Iterator[str]:
             yield f"{name}: {column.name} undefined on every image ({reasons})."
             continue
         parts = []
-        for control, title in (("random", "random"), ("centre", "a central map")):
+        for control, title in (("random", "random"), ("centre", "a central map"), ("prior", "the mean annotation")):
             pair = _against(findings, name, control, column.name)
             if pair is not None:
                 parts.append(f"{_rank(pair.winner, not pair.excludes_zero)} {title} ({_numbers(pair)})")

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from heatproof.base.background import background_of
+from heatproof.base.background import background_of, prior_of
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.layers import explanation_layers, head_name
 from heatproof.base.nets import TwoLogits, build_net, normalisation, provenance_of
@@ -93,6 +93,7 @@ def classifier_of(net: nn.Module, samples: Samples, *, identity: str, **more: An
         norm_mean=mean,
         norm_std=std,
         background=background_of(samples),
+        prior=prior_of(samples),
         **more,
     )
 
