@@ -65,6 +65,7 @@ def test_facts_are_those_that_the_design_names(kind: str) -> None:
             "columns",
             "needs",
             "asks",
+            "same_as",
             "reruns",
             "floor",
             "shifted",
