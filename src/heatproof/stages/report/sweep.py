@@ -42,7 +42,8 @@ def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> 
     figure that no run has.
     """
     rows: list[dict[str, Any]] = []
-    for title, runs, numbers in _configurations(jobs):
+    configurations = list(_configurations(jobs))
+    for title, runs, numbers in configurations:
         for method, figure, better in _figures(runs, figures):
             found = [one for run in runs if (one := _figure(run, method, figure)) is not None]
             rows.append(
@@ -52,9 +53,9 @@ def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> 
             )
     frame = pd.DataFrame(rows, columns=["configuration", "method", "figure", "better", "mean", "lo", "hi", "n",
                                         "level", "undefined", "jobs"])  # fmt: skip
-    missing = [figure for figure in figures or () if rows and figure not in set(frame["figure"])]
+    missing = [figure for figure in figures or () if configurations and figure not in set(frame["figure"])]
     if missing:
-        known = sorted({name for _, runs, _ in _configurations(jobs) for _, name, _ in _figures(runs, None)})
+        known = sorted({name for _, runs, _ in configurations for _, name, _ in _figures(runs, None)})
         raise HeatproofError(*(fault("report.figures", "no run has it", got=one, choices=known) for one in missing))
     return frame
 
@@ -215,8 +216,8 @@ def _drawing(frame: pd.DataFrame) -> Drawing:
         axes.set_visible(False)
     for axes, name in zip(grid.flat, names, strict=False):
         some = frame[frame["figure"] == name]
-        known = {(c, m): one for c, m, one in zip(some["configuration"], some["method"], some.to_dict("records"),
-                                                  strict=True)}  # fmt: skip
+        known = {(one["configuration"], None if pd.isna(one["method"]) else one["method"]): one
+                 for one in some.to_dict("records")}  # fmt: skip
         for place, (title, method) in enumerate(rows):
             found = known.get((title, method)) or known.get((title, None))
             if found is None:
@@ -229,11 +230,11 @@ def _drawing(frame: pd.DataFrame) -> Drawing:
             axes.errorbar(found["mean"], place, xerr=ends, fmt="o", markersize=3, linewidth=1, capsize=1.6,
                           color=SECOND if found["level"] == "seeds" else TESTED)  # fmt: skip
         axes.set_title(f"{name} {ARROWS[some['better'].iloc[0]]}".strip(), fontsize=6.5)
-        axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+        axes.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
         axes.grid(axis="both", color="0.92", linewidth=0.5)
         axes.set_axisbelow(True)
         axes.tick_params(axis="x", labelsize=6)
-        axes.tick_params(axis="y", length=0)
+        axes.tick_params(axis="y", length=0, labelsize=6)
     grid[0, 0].set_yticks(range(len(rows)), labels, fontsize=6)
     grid[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     return Drawing(NAME, figure, _caption(frame, len(rows)))
