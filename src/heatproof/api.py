@@ -201,7 +201,7 @@ class _Given:
     """A user's callable (images, targets) -> maps in the place of a bound explainer."""
 
     function: Explaining
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = field(default_factory=lambda: {"holds_net": True})
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -32,6 +32,7 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.base import notes
     from heatproof.base.nets import check_layers
+    from heatproof.base.permuted import permuted_labels, permuted_training
     from heatproof.stages.explain import explain
     from heatproof.stages.load import load
     from heatproof.stages.measure import measure
@@ -68,10 +69,15 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
         )  # fmt: skip
     if plan.stage == "explain":
         return stopped(folder, "explain", f"{len(maps.rows)} images x {len(maps.files)} methods", maps.remarks)
+    permuted = None
+    if plan.trains_on_permuted_labels:
+        with clock("train on permuted labels"):
+            shuffled, settings = permuted_labels(samples, plan.train.seed), permuted_training(plan.train)
+            permuted = train(shuffled, plan.model, settings, plan.compute, store, progress=progress)
     with clock("measure"):
         scores = measure(
             samples, classifier, maps, plan.metrics, plan.measure, plan.eval,
-            store=store, batch=plan.explain.batch, estimate=plan.passes, progress=progress,
+            store=store, batch=plan.explain.batch, estimate=plan.passes, progress=progress, permuted=permuted,
         )  # fmt: skip
     if plan.stage == "measure":
         return stopped(folder, "measure", f"{len(scores.table)} values", ())

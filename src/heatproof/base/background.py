@@ -16,12 +16,17 @@ KEPT = 32
 
 def background_of(samples: Samples) -> Float[Tensor, "k c h w"] | None:
     """At most `KEPT` training images in an order that depends on their ids alone; None without training images."""
+    return training_images(samples, KEPT)
+
+
+def training_images(samples: Samples, count: int) -> Float[Tensor, "k c h w"] | None:
+    """At most `count` training images in an order that depends on their ids alone; None without training images."""
     rows = samples.rows("train")
     if not len(rows):
         return None
     ids = samples.table["image"].iloc[rows]
     order = sorted(range(len(rows)), key=lambda place: image_seed(0, str(ids.iloc[place]), "background"))
-    return samples.images(rows[order[:KEPT]])
+    return samples.images(rows[order[:count]])
 
 
 def prior_of(samples: Samples) -> Float[Tensor, "h w"] | None:

@@ -17,7 +17,13 @@ from torch import Tensor
 from heatproof.base import fields
 
 if TYPE_CHECKING:
+    from heatproof.base.depth import WeightBlock
+    from heatproof.base.randomise import Weights
     from heatproof.base.records import Method
+
+
+# Images of a block that a figure shows.
+PICTURED = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,11 +67,14 @@ class Weighted:
 
 @dataclass(frozen=True, eq=False)
 class Rerun:
-    """The whole method again: on noisy copy number `noise`, on the view of that preset, or on the image
-    multiplied by `weights` in [0, 1]. Answer: `RerunMaps`.
+    """The whole method again: on noisy copy number `noise`, on the view of that preset, on the image multiplied by
+    `weights` in [0, 1], by another `net`, for another `target` class; or not run again but taken from another image
+    (`partner`). Answer: `RerunMaps`.
 
     `std`: of Gaussian noise, or with `uniform` the radius of a uniform one. `single`: the single-view explainer in the
-    stead of a fusion; `normalized`: `std` in units of the normalised input.
+    stead of a fusion; `normalized`: `std` in units of the normalised input. `target`: "other" = one of the other
+    classes, drawn per image; "anew" = the class that the net predicts. `partner`: its number; a partner is an image of
+    another group.
     """
 
     noise: int | None = None
@@ -75,11 +84,14 @@ class Rerun:
     normalized: bool = False
     uniform: bool = False
     weights: Float[Tensor, "b h w"] | None = None
+    net: Weights | None = None
+    target: str | None = None
+    partner: int | None = None
 
     @property
     def key(self) -> tuple[object, ...]:
         """Equal keys are one rerun of a method, where there are no weights."""
-        return (self.noise, self.std, self.view, self.normalized, self.uniform)
+        return (self.noise, self.std, self.view, self.normalized, self.uniform, self.net, self.target, self.partner)
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +112,7 @@ Request = Perturbed | Regions | Weighted | Rerun
 
 @dataclass(frozen=True, eq=False)
 class Curve:
-    """What a metric integrates, for the figures: y (b, n) over x (n,)."""
+    """What a metric sums up, for the figures: y (b, n) over x (n,)."""
 
     x: Float[Tensor, " n"]
     y: Float[Tensor, "b n"]
@@ -127,6 +139,13 @@ class Case:
     view_maps: Float[Tensor, "v b h w"] | None = None
     undefined: list[tuple[Bool[Tensor, " b"], str, bool]] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
+    pictures: list[Float[Tensor, "n b h w"]] = field(default_factory=list)
+    weight_blocks: Callable[[str], tuple[WeightBlock, ...]] | None = None
+
+    def blocks(self, grain: str) -> tuple[WeightBlock, ...]:
+        """The net's weights in blocks from the image to the head, "coarse" or "fine"."""
+        assert self.weight_blocks is not None, "nobody said what the net is made of"
+        return self.weight_blocks(grain)
 
     def seeds(self, role: str) -> Int64[Tensor, " b"]:
         """One seed per image for a random choice that is the same for all methods."""
@@ -172,13 +191,21 @@ class Case:
         normalized: bool = False,
         uniform: bool = False,
         weights: Float[Tensor, "b h w"] | None = None,
+        net: Weights | None = None,
+        target: str | None = None,
+        partner: int | None = None,
     ) -> Rerun:
-        """Ask for the whole method on a noisy copy, on a view, or on the image multiplied by weights."""
-        return Rerun(noise, std, view, single, normalized, uniform, weights)
+        """Ask for the whole method on a changed image, by another net, or for another class; or for the map of another
+        image."""
+        return Rerun(noise, std, view, single, normalized, uniform, weights, net, target, partner)
 
     def curve(self, x: Float[Tensor, " n"], y: Float[Tensor, "b n"]) -> None:
         """Keep the curve that the metric's main column sums up."""
         self.curves.append(Curve(x, y))
+
+    def picture(self, maps: Float[Tensor, "n b h w"]) -> None:
+        """Keep the maps that the metric compares, of the first `PICTURED` images, for a figure."""
+        self.pictures.append(maps)
 
     def undefine(self, where: Bool[Tensor, " b"], reason: str, *, main_only: bool = False) -> None:
         """Say that this metric is undefined for some images; the first reason of an image counts. `main_only`: its
@@ -198,4 +225,5 @@ class Case:
             [self.image_ids[i] for i in rows.tolist()],
             self.seed,
             None if self.view_maps is None else self.view_maps[:, rows],
+            weight_blocks=self.weight_blocks,
         )

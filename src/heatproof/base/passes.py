@@ -11,7 +11,7 @@ from __future__ import annotations
 import inspect
 import random
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -19,16 +19,21 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from heatproof.base import fields, fills, methods, values
-from heatproof.base.case import Case, Curve, Perturbed, Regions, Request, Rerun, RerunMaps, Rows, Weighted
-from heatproof.base.forwards import shared_forwards
+from heatproof.base.case import PICTURED, Case, Curve, Perturbed, Regions, Request, Rerun, RerunMaps, Rows, Weighted
+from heatproof.base.forwards import forwards_of, shared_forwards
+from heatproof.base.randomise import OtherWeights, Weights
 from heatproof.base.records import Classifier, Method, MetricChoice
-from heatproof.base.registry import preset
+from heatproof.base.registry import hash_of, preset
 
 # An image of the block, what is in the place of its pixels, and two hashes of where.
 Key = tuple[int, str, int, int]
 WEIGHTED = "weighted"
 # Partners of an image in the floor: rerun n is taken from partner n, so five reruns need five other images.
 PARTNERS = 5
+# Pixels a side of the maps in a figure, at most.
+PICTURE_PX = 64
+# Reruns that look at the net's weights: explainers that hold a net of their own cannot take part.
+OTHER_NETS = ("weights", "labels")
 
 
 @dataclass
@@ -67,11 +72,13 @@ class Block:
 
 @dataclass(frozen=True, eq=False)
 class Result:
-    """Columns of one metric for the block, float64 (b,), and the status of the main one: NaN where it is not ok."""
+    """Columns of one metric for the block, float64 (b,), and the status of the main one: NaN where it is not ok. The
+    `curve` that it sums up, and a `picture` of the maps that it compares, of the first images at low resolution."""
 
     columns: Mapping[str, Float[Tensor, " b"]]
     status: Sequence[str]
     curve: Curve | None = None
+    picture: Float[Tensor, "n k u v"] | None = None
 
 
 @dataclass(eq=False)
@@ -100,6 +107,7 @@ class Engine:
         protocol: str = "sound",
         batch: int = 32,
         on_pass: Callable[[int], None] = lambda n: None,
+        others: OtherWeights | None = None,
     ) -> None:
         self.classifier = classifier
         self.twin = twin
@@ -109,6 +117,7 @@ class Engine:
         self.batch = batch
         self.passes = Passes()
         self.on_pass = on_pass
+        self.others = others
 
     # ---- one block -------------------------------------------------------------------------------------------------
 
@@ -134,14 +143,17 @@ class Engine:
             valid = torch.ones_like(maps, dtype=torch.bool)
         if method.alter != "shifted":
             self._bases[str(method.name)] = (maps, valid)
+        blocks = None if self.others is None else self.others.blocks
         return Case(
-            method, maps, block.images, block.targets, block.p, block.masks, valid, block.ids, self.seed, view_maps
-        )
+            method, maps, block.images, block.targets, block.p, block.masks, valid, block.ids, self.seed, view_maps,
+            weight_blocks=blocks,
+        )  # fmt: skip
 
     def task(self, case: Case, choice: MetricChoice, map_status: Sequence[str], *, floor: bool = False) -> Task:
         """A metric on a case: decides per image whether it can be run at all."""
         facts = choice.metric.facts
         needs = facts.get("needs", ())
+        other_net = set(facts.get("reruns", ())) & set(OTHER_NETS)
         status = []
         for i, of_map in enumerate(map_status):
             why = "ok"
@@ -151,6 +163,10 @@ class Engine:
                 why = f"undefined:{of_map}"
             elif facts.get("reruns") and case.method is not None and not case.method.remade:
                 why = "undefined:no_method"
+            elif other_net and (self.others is None or (case.method is not None and not case.method.takes_any_net)):
+                why = "undefined:no_other_net"
+            elif "labels" in other_net and self.others is not None and self.others.permuted is None:
+                why = "undefined:no_training"
             elif facts.get("reruns") and not self.block.rerun[i]:
                 why = "undefined:not_rerun"
             elif floor and not self._paired[i]:
@@ -164,14 +180,14 @@ class Engine:
         """The case for some rows, with a list of undefined images of its own. Hundreds of metrics see the same rows of
         the same maps: they share the tensors, or a block at 224 px would fill 20 GB."""
         if len(rows) == len(self.block.ids):
-            return replace(case, undefined=[], curves=[])
+            return replace(case, undefined=[], curves=[], pictures=[])
         picked = tuple(rows.tolist())
         if (case, picked) not in self._taken:
             # The images of a choice of rows are the same for all methods.
             images = self._taken[picked].images if picked in self._taken else None
             self._taken[case, picked] = case.take(rows, images)
             self._taken.setdefault(picked, self._taken[case, picked])
-        return replace(self._taken[case, picked], undefined=[], curves=[])
+        return replace(self._taken[case, picked], undefined=[], curves=[], pictures=[])
 
     def run(self, tasks: Sequence[Task]) -> list[Result]:
         """Results of all tasks, in their order.
@@ -181,7 +197,10 @@ class Engine:
         """
         together: dict[str, list[int]] = {}
         for i, task in enumerate(tasks):
-            together.setdefault(f"{task.choice.label}/{task.choice.protocol}", []).append(i)
+            # Metrics that ask for other nets go together, for those are made once and not kept.
+            shared = set(task.choice.metric.facts.get("reruns", ())) & set(OTHER_NETS)
+            key = "other nets" if shared else f"{task.choice.label}/{task.choice.protocol}"
+            together.setdefault(key, []).append(i)
         found: dict[int, Result] = {}
         with shared_forwards(self.classifier, batch=self.batch, twin=self.twin):
             for places in together.values():
@@ -208,6 +227,8 @@ class Engine:
             for i, requests in list(asked.items()):
                 answers = tuple(self._answer(tasks[i], request) for request in requests)
                 self._advance(i, answers, streams, asked, values_of)
+            # States of a net are asked for one after the other: together they would fill the memory.
+            self._reruns = {key: maps for key, maps in self._reruns.items() if not _of_another_net(key)}
         return [self._result(task, values_of[i]) for i, task in enumerate(tasks)]
 
     @staticmethod
@@ -230,8 +251,8 @@ class Engine:
             if name in found:
                 column[task.rows.cpu()] = found[name].double().cpu()
         reasons = list(task.case.undefined)
-        # The study protocol leaves a rerun without a map out of its means and says so itself.
-        if task.bad_reruns and facts.get("protocol") != "study":
+        # Some metrics leave a rerun without a map out of their means and say so themselves.
+        if task.bad_reruns and facts.get("protocol") != "study" and not facts.get("partial"):
             reasons.insert(0, (torch.stack(task.bad_reruns).any(0), "rerun", False))
         for where, reason, main_only in reasons:
             for place in torch.nonzero(where)[:, 0].tolist():
@@ -243,7 +264,21 @@ class Engine:
         for row in torch.nonzero(columns[names[0]].isnan())[:, 0].tolist():
             if status[row] == "ok":
                 status[row] = "undefined:nan"
-        return Result(columns, status, self._curve(task, status))
+        return Result(columns, status, self._curve(task, status), self._picture(task))
+
+    @staticmethod
+    def _picture(task: Task) -> Float[Tensor, "n k u v"] | None:
+        """The maps that the metric kept of the first images, NaN for images that it was not run for."""
+        if not task.case.pictures:
+            return None
+        (kept,) = task.case.pictures
+        count = min(PICTURED, len(task.status))
+        shown = torch.full((len(kept), count, *kept.shape[-2:]), torch.nan)
+        for place, row in enumerate(task.rows[:count].tolist()):
+            if row < count:
+                shown[:, row] = kept[:, place].cpu()
+        height, width = (min(PICTURE_PX, pixels) for pixels in kept.shape[-2:])
+        return torch.nn.functional.adaptive_avg_pool2d(shown, (height, width))
 
     @staticmethod
     def _curve(task: Task, status: Sequence[str]) -> Curve | None:
@@ -298,6 +333,8 @@ class Engine:
 
     def _rerun_answer(self, task: Task, request: Rerun) -> RerunMaps:
         method = self._method_of(task, request)
+        if request.partner is not None:
+            return self._partner_answer(str(method.name), task.rows, request.partner)
         whole = self._reruns[(str(method.name), _rerun_key(task, request))]
         rows = task.rows
         own = whole
@@ -317,6 +354,15 @@ class Engine:
         task.bad_reruns.append(~own.ok)
         return own
 
+    def _partner_answer(self, name: str, rows: Tensor, number: int) -> RerunMaps:
+        """The map of a partner of each image beside its own; not ok where an image has none."""
+        maps, valid = self._bases[name]
+        partner = self._partners[number % PARTNERS][rows]
+        fine = torch.tensor([status == "ok" for status in values.status_of(maps)], device=maps.device)
+        paired = torch.tensor(self._paired, device=maps.device)[rows]
+        seen = valid[rows] & valid[partner]
+        return RerunMaps(maps[partner], maps[rows], seen, fine[partner] & paired, torch.zeros_like(paired))
+
     def _method_of(self, task: Task, request: Rerun) -> Method:
         method = task.case.method
         assert method is not None
@@ -328,7 +374,7 @@ class Engine:
     def _answer_reruns(self, asked: Sequence[tuple[Task, Request]]) -> None:
         missing: dict[tuple[object, ...], tuple[Task, Rerun, dict[str, Method]]] = {}
         for task, request in asked:
-            if isinstance(request, Rerun):
+            if isinstance(request, Rerun) and request.partner is None:
                 method, key = self._method_of(task, request), _rerun_key(task, request)
                 if (str(method.name), key) not in self._reruns:
                     # Weights are those of one map; noises and views are the same for all methods.
@@ -344,38 +390,68 @@ class Engine:
         for method in wanted:
             if str(method.name) not in self._bases:
                 self._make_base(method)
+        net = self._net_of(request)
         parts: dict[str, list[tuple[Tensor, Tensor]]] = {str(method.name): [] for method in wanted}
         ways: list[Any] = []
         changed = torch.zeros(len(block.ids), dtype=torch.bool, device=block.images.device)
-        for chunk in rows.split(self.batch):
-            ids = [block.ids[i] for i in chunk.tolist()]
-            images, unwarp = self._changed(task, request, chunk, ids)
-            ways.append(unwarp)
-            if request.uniform and len(chunk):
-                changed[chunk] = self.twin(images).argmax(1) != block.logits[chunk].argmax(1)
-                self.passes.used += len(chunk)
-                self.on_pass(len(chunk))
-            counter = methods.MapPasses()
-            made = methods.explain_batch(
-                self.classifier,
-                images,
-                block.targets[chunk],
-                wanted,
-                ids=ids,
-                others=methods.other_classes(block.logits[chunk], block.targets[chunk]),
-                seed=self.seed,
-                role=_role(request),
-                protocol=self.protocol,
-                passes=counter,
-            )
-            self.passes.maps += counter.images
-            self.on_pass(counter.images)
-            for name, batch in made.items():
-                parts[name].append((batch.maps, batch.valid))
+        with shared_forwards(net, batch=self.batch):
+            for chunk in rows.split(self.batch):
+                ids = [block.ids[i] for i in chunk.tolist()]
+                images, unwarp = self._changed(task, request, chunk, ids)
+                ways.append(unwarp)
+                if request.uniform and len(chunk):
+                    changed[chunk] = self.twin(images).argmax(1) != block.logits[chunk].argmax(1)
+                    self.passes.used += len(chunk)
+                    self.on_pass(len(chunk))
+                counter = methods.MapPasses()
+                made = methods.explain_batch(
+                    net,
+                    images,
+                    self._targets(request, net, chunk, images, ids),
+                    wanted,
+                    ids=ids,
+                    others=methods.other_classes(block.logits[chunk], block.targets[chunk]),
+                    seed=self.seed,
+                    role=_role(request),
+                    protocol=self.protocol,
+                    passes=counter,
+                )
+                self.passes.maps += counter.images
+                self.on_pass(counter.images)
+                for name, batch in made.items():
+                    parts[name].append((batch.maps, batch.valid))
         for method in wanted:
             name = str(method.name)
             aligned = self._aligned(name, rows, parts[name], ways)
             self._reruns[(name, _rerun_key(task, request))] = replace(aligned, changed=changed)
+
+    def _net_of(self, request: Rerun) -> Classifier:
+        """The classifier, or the one with the weights that a rerun asks for."""
+        if request.net is None:
+            return self.classifier
+        assert self.others is not None, "an engine without other weights refuses such metrics"
+        before = self.others.passes
+        net = self.others.classifier_with(request.net)
+        self.passes.maps += self.others.passes - before
+        self.on_pass(self.others.passes - before)
+        return net
+
+    def _targets(
+        self, request: Rerun, net: Classifier, chunk: Tensor, images: Tensor, ids: Sequence[str]
+    ) -> Int64[Tensor, " r"]:
+        """The classes that a rerun explains."""
+        targets = self.block.targets[chunk]
+        if request.target == "anew":
+            self.passes.used += len(chunk)
+            self.on_pass(len(chunk))
+            return forwards_of(net).logits(images).argmax(1)
+        if request.target == "other":
+            seeds = [fields.image_seed(self.seed, image, "other class") for image in ids]
+            draw = fields.uniform(torch.tensor(seeds, dtype=torch.int64, device=targets.device), ())
+            num_classes = self.block.logits.shape[1]
+            # Never the class itself: 1 to K - 1 classes further on.
+            return (targets + 1 + (draw * (num_classes - 1)).long().clamp_max(num_classes - 2)) % num_classes
+        return targets
 
     def _changed(
         self, task: Task, request: Rerun, chunk: Tensor, ids: Sequence[str]
@@ -386,7 +462,8 @@ class Engine:
             return methods.seen_as(preset("view", request.view), images, ids, self.seed)
         if request.weights is not None:
             return images * request.weights[torch.searchsorted(task.rows, chunk)][:, None], None
-        assert request.noise is not None
+        if request.noise is None:
+            return images, None
         if request.uniform:
             return methods.jittered(images, ids, self.seed, request.noise, request.std), None
         std: float | Tensor = request.std
@@ -505,10 +582,18 @@ def _rerun_key(task: Task, request: Rerun) -> tuple[object, ...]:
     return (*request.key, *task.rows.tolist(), *_hashes(request.weights))
 
 
+def _of_another_net(key: tuple[str, tuple[object, ...]]) -> bool:
+    """Whether a rerun was made with other weights."""
+    return any(isinstance(part, Weights) for part in key[1])
+
+
 def _role(request: Rerun) -> str:
     """The name of a rerun: what stochastic views and explainers draw anew for."""
     if request.weights is not None:
         return "weighted"
+    if request.net is not None or request.target is not None:
+        weights = None if request.net is None else asdict(request.net)
+        return f"net:{hash_of([weights, request.target])}"
     return f"view:{request.view}" if request.view else f"{'uniform' if request.uniform else 'noise'}{request.noise}"
 
 

@@ -194,6 +194,12 @@ class Method:
         given = self.explainer is None or bool(self.explainer.facts.get("given"))
         return not given and all(part.remade for part in self.of)
 
+    @property
+    def takes_any_net(self) -> bool:
+        """Whether its maps can be made of another net: not where the explainer is a function that holds one."""
+        held = self.explainer is not None and self.explainer.facts.get("holds_net")
+        return self.remade and not held and all(part.takes_any_net for part in self.of)
+
     def identity(self) -> dict[str, Any]:
         """What decides the maps, in plain types."""
         return {
@@ -283,7 +289,8 @@ class MetricChoice:
 @dataclass(frozen=True)
 class Scores:
     """`measure`: the long table of `scores.parquet`, one row per (image, method, metric, column), with curves and
-    pairs, the floor and excess columns, and the passes that it took."""
+    pairs, the floor and excess columns, and the passes that it took. `pictures`: (method, metric) -> float32 (n, k, u,
+    v), the n maps that a metric compares, of the first k explained images at low resolution."""
 
     table: pd.DataFrame
     curves: pd.DataFrame
@@ -292,6 +299,7 @@ class Scores:
     metrics: tuple[MetricChoice, ...]
     passes: Mapping[str, int]
     flags: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    pictures: Mapping[tuple[str, str], np.ndarray] = field(default_factory=dict)
 
     def frame(self) -> pd.DataFrame:
         """The long table."""

@@ -7,6 +7,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+# Training images that the batch norms of nets with re-drawn weights are calibrated on.
+CALIBRATED = 256
+
 
 @dataclass(frozen=True)
 class LoadSettings:

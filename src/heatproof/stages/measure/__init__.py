@@ -18,10 +18,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
+from heatproof.base.background import training_images
 from heatproof.base.blocks import blocks_of
-from heatproof.base.passes import Engine
+from heatproof.base.passes import OTHER_NETS, Engine
+from heatproof.base.randomise import OtherWeights
 from heatproof.base.records import Classifier, Maps, MetricChoice, Samples, Scores
-from heatproof.base.settings import EvalSettings, MeasureSettings
+from heatproof.base.settings import CALIBRATED, EvalSettings, MeasureSettings
 from heatproof.base.store import Store
 from heatproof.base.twin import Twin
 from heatproof.stages.measure.block import block_of, block_of_samples, measure_block
@@ -45,11 +47,15 @@ def measure(
     batch: int = 32,
     estimate: int | None = None,
     progress: bool = True,
+    permuted: Classifier | None = None,
 ) -> Scores:
-    """The long table of scores for all methods of `maps` under all metrics; shifted controls included."""
+    """The long table of scores for all methods of `maps` under all metrics; shifted controls included.
+
+    `permuted`: the net trained on permuted labels, for metrics that compare with it.
+    """
     methods = [method for method in maps.methods if method.alter != "shifted"]
     common = common_identity(samples, classifier, maps, settings, evaluation)
-    cells = cells_of(methods, metrics, common)
+    cells = cells_of(methods, metrics, common, None if permuted is None else permuted.identity)
     found: dict[int, Found] = {}
     for place, cell in enumerate(cells):
         folder = store.find("scores", cell.identity)
@@ -60,8 +66,11 @@ def measure(
     if missing:
         scratch = store.scratch("scores-blocks", {"cells": [cell.identity for cell in missing.values()]})
         scratch.mkdir(parents=True, exist_ok=True)
-        blocks = _blocks(samples, classifier, maps, missing, settings, evaluation, batch, scratch, estimate, progress)
-        parts = list(blocks)
+        parts = list(
+            _blocks(
+                samples, classifier, maps, missing, settings, evaluation, batch, scratch, estimate, progress, permuted
+            )
+        )
         for name in COUNTED:
             passes[name] = sum(part[1][name] for part in parts)
         for place, cell in missing.items():
@@ -95,6 +104,7 @@ def measure_tensors(
     numbered = dict(enumerate(cells))
     twin = Twin(classifier.module, images[:2].to(classifier.device))
     ids = [str(image) for image in table["image"]]
+    others = OtherWeights(classifier, images if classifier.background is None else classifier.background, batch=batch)
     parts, passes = [], dict.fromkeys(COUNTED, 0)
     for rows in blocks_of(n):
         part = images[rows].to(classifier.device)
@@ -110,8 +120,9 @@ def measure_tensors(
             batch,
         )
         engine = Engine(
-            classifier, twin, seed=settings.seed, sign=settings.sign, protocol=settings.protocol, batch=batch
-        )
+            classifier, twin, seed=settings.seed, sign=settings.sign, protocol=settings.protocol, batch=batch,
+            others=others,
+        )  # fmt: skip
         parts.append(measure_block(engine, block, rows, maps, numbered, settings))
         passes = {name: passes[name] + getattr(engine.passes, name) for name in passes}
     found = {place: joined([part[place] for part in parts]) for place in numbered}
@@ -129,11 +140,13 @@ def _blocks(
     scratch: Path,
     estimate: int | None,
     progress: bool,
+    permuted: Classifier | None,
 ) -> Iterator[tuple[dict[int, Found], dict[str, int]]]:
     """Each block's numbers and pass counts; finished blocks are read back."""
     example = samples.images(maps.rows[: min(2, len(maps.rows))]).to(classifier.device)
     twin = Twin(classifier.module, example)
     rerun = rerun_subset(len(maps.rows), evaluation.rerun_images, settings.seed)
+    others = _other_weights(samples, classifier, maps, cells, batch, permuted)
     with tqdm(total=estimate, desc="measure", unit="pass", disable=None if progress else True) as bar:
         for number, block_rows in enumerate(blocks_of(len(maps.rows))):
             folder = scratch / f"block_{number:05d}"
@@ -146,11 +159,30 @@ def _blocks(
                     protocol=settings.protocol,
                     batch=batch,
                     on_pass=bar.update,
+                    others=others,
                 )
                 block = block_of_samples(samples, classifier, twin, maps, block_rows, rerun[block_rows], batch)
                 numbers = measure_block(engine, block, block_rows, maps, cells, settings)
                 keep_block(folder, numbers, vars(engine.passes))
             yield read_block(folder, cells)
+
+
+def _other_weights(
+    samples: Samples,
+    classifier: Classifier,
+    maps: Maps,
+    cells: Mapping[int, Cell],
+    batch: int,
+    permuted: Classifier | None,
+) -> OtherWeights | None:
+    """What makes nets of other weights, where a metric asks for them; batch norms are calibrated on training images, or
+    on the explained ones where there are none."""
+    if not any(set(cell.choice.metric.facts.get("reruns", ())) & set(OTHER_NETS) for cell in cells.values()):
+        return None
+    images = training_images(samples, CALIBRATED)
+    if images is None:
+        images = samples.images(maps.rows[:CALIBRATED])
+    return OtherWeights(classifier, images, permuted=permuted, batch=batch)
 
 
 def rerun_subset(n: int, wanted: int | None, seed: int) -> np.ndarray:

@@ -101,6 +101,7 @@ def measure_block(
             {variant: _mean_columns(results) for variant, results in by_variant.items()},
             {variant: _first_bad(results) for variant, results in by_variant.items()},
             None if (kept := by_variant["own"][0].curve) is None else (kept.x.numpy(), kept.y.numpy()),
+            None if (picture := by_variant["own"][0].picture) is None else picture.numpy(),
         )
         for place, by_variant in collected.items()
     }

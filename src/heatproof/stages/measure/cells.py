@@ -37,14 +37,21 @@ class Cell:
 @dataclass(frozen=True)
 class Found:
     """A cell's numbers: variant -> column -> float64 (n,), and variant -> status per image; the curve (x, y) of the
-    method's own maps where the metric sums one up."""
+    method's own maps where the metric sums one up; a picture of the maps that it compares."""
 
     values: Mapping[str, Mapping[str, np.ndarray]]
     status: Mapping[str, Sequence[str]]
     curve: tuple[np.ndarray, np.ndarray] | None = None
+    picture: np.ndarray | None = None
 
 
-def cells_of(methods: Sequence[Method], metrics: Sequence[MetricChoice], common: Mapping[str, Any]) -> list[Cell]:
+def cells_of(
+    methods: Sequence[Method],
+    metrics: Sequence[MetricChoice],
+    common: Mapping[str, Any],
+    permuted: str | None = None,
+) -> list[Cell]:
+    """A cell for each method and metric. `permuted`: identity of the net that was trained on permuted labels."""
     return [
         Cell(
             method,
@@ -56,6 +63,7 @@ def cells_of(methods: Sequence[Method], metrics: Sequence[MetricChoice], common:
                 "metric": choice.metric.identity(),
                 "protocol": choice.protocol,
                 **({"qge": True} if choice.qge else {}),
+                **({"permuted": permuted} if "labels" in choice.metric.facts.get("reruns", ()) else {}),
             },
         )
         for method in methods

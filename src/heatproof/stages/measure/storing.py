@@ -19,6 +19,8 @@ def write(folder: Path, found: Found) -> None:
     }
     if found.curve is not None:
         arrays |= {"curve/x": found.curve[0], "curve/y": found.curve[1]}
+    if found.picture is not None:
+        arrays |= {"picture/maps": found.picture}
     with (folder / "values.npz").open("wb") as file:
         np.savez(file, **arrays)
     (folder / "status.json").write_text(json.dumps({k: list(v) for k, v in found.status.items()}))
@@ -30,9 +32,9 @@ def read(folder: Path) -> Found:
         for key in arrays.files:
             variant, name = key.split("/", 1)
             values.setdefault(variant, {})[name] = arrays[key]
-    curve = values.pop("curve", None)
+    curve, picture = values.pop("curve", None), values.pop("picture", None)
     status = json.loads((folder / "status.json").read_text())
-    return Found(values, status, (curve["x"], curve["y"]) if curve else None)
+    return Found(values, status, (curve["x"], curve["y"]) if curve else None, picture["maps"] if picture else None)
 
 
 def keep_block(folder: Path, numbers: Mapping[int, Found], passes: Mapping[str, int]) -> None:
@@ -59,6 +61,7 @@ def joined(parts: Sequence[Found]) -> Found:
         },
         {variant: [s for part in parts for s in part.status[variant]] for variant in parts[0].status},
         _joined_curve([part.curve for part in parts if part.curve is not None]),
+        parts[0].picture,
     )
 
 

@@ -39,6 +39,11 @@ def scores_of(
         tuple(metrics),
         passes,
         {name: _counts(status) for name, status in maps.status.items()},
+        {
+            (str(cell.method.name), cell.choice.label): picture
+            for place, cell in enumerate(cells)
+            if (picture := found[place].picture) is not None
+        },
     )
 
 

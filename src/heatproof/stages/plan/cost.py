@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from heatproof.base import registry
 from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import Bound
-from heatproof.base.settings import Compute, LoadSettings, MeasureSettings, TrainSettings
+from heatproof.base.settings import CALIBRATED, Compute, LoadSettings, MeasureSettings, TrainSettings
 
 # Milliseconds a forward pass at 224 px on two CPU cores, by name; others as a ResNet-50.
 MS_AT_224 = {
@@ -24,6 +24,10 @@ MS_AT_224 = {
 }
 BACKWARD = 2.0  # a backward pass beside a forward one
 GPU_SPEEDUP = 50.0
+# Blocks of weights of a net that is yet to be built: a ResNet-50's.
+WEIGHT_BLOCKS = {"coarse": 5, "fine": 17}
+# Kinds of reruns that are one rerun, whatever the settings.
+ONCE = ("class", "labels")
 
 
 def passes_of(
@@ -46,7 +50,26 @@ def passes_of(
     perturbed += sum(one.count for one in moved if not one.shared) * len(tested) * copies
     perturbed += sum(one.count for one in asked if one.shared)
     own = sum(_own_forwards(methods, size).values())
-    return images * len(views) * (1 + reruns), images * (perturbed + own * (1 + reruns))
+    redrawn = _redrawn_nets(metrics)
+    reruns += redrawn + len({kind for m in metrics for kind in m.metric.facts.get("reruns", ()) if kind in ONCE})
+    maps = images * len(views) * (1 + reruns) + CALIBRATED * redrawn
+    return maps, images * (perturbed + own * (1 + reruns))
+
+
+def _redrawn_nets(metrics: Sequence[MetricChoice]) -> int:
+    """Nets with re-drawn weights: states that several orders share are made once."""
+    found = set()
+    for metric in metrics:
+        if "weights" in metric.metric.facts.get("reruns", ()):
+            settings = metric.metric.settings
+            n, order = WEIGHT_BLOCKS[str(settings["blocks"])], settings.get("order", "top_down")
+            ends = {
+                "top_down": [(n - k, n) for k in range(1, n + 1)],
+                "bottom_up": [(0, k) for k in range(1, n + 1)],
+                "independent": [(0, n), *((k, k + 1) for k in range(n))],
+            }[str(order)]
+            found |= {(settings["blocks"], seed, *state) for seed in range(int(settings["seeds"])) for state in ends}
+    return len(found)
 
 
 def _own_forwards(methods: Sequence[Method], size: int) -> dict[str, int]:

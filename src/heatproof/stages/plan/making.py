@@ -17,7 +17,7 @@ from heatproof.stages.plan.data import Counts, check_counts, counted, source_of
 from heatproof.stages.plan.hashes import Decisive
 from heatproof.stages.plan.methods import explainers, families, methods_of
 from heatproof.stages.plan.metrics import metrics_of
-from heatproof.stages.plan.record import Plan, ReportSettings, Tracking
+from heatproof.stages.plan.record import Plan, ReportSettings, Tracking, compare_trainings
 from heatproof.stages.plan.sections import section, settings_of, unknown_keys, value_of
 from heatproof.stages.plan.training import check_monitored, check_weights, train_of
 
@@ -71,6 +71,8 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     if train and counts:
         check_monitored(train, counts, faults)
     metrics = metrics_of(config, families(methods), annotation, faults, warnings)
+    if train and train.policy == "none" and (untrained := compare_trainings(metrics)):
+        warnings.append(f"{', '.join(untrained)}: undefined, for train=none trains no net, nor one on permuted labels.")
     if evaluation and evaluation.shard >= evaluation.shards:
         faults.add("eval.shard", f"shards are counted from 0 to eval.shards - 1 = {evaluation.shards - 1}",
                    got=evaluation.shard)  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,11 @@ class Plan:
     seconds: float
     warnings: tuple[str, ...]
 
+    @property
+    def trains_on_permuted_labels(self) -> bool:
+        """Whether a metric compares with a net that learnt permuted labels, and nets are trained at all."""
+        return self.train.policy != "none" and bool(compare_trainings(self.metrics))
+
     def title(self) -> str:
         """The name of the run and what was asked for beside the defaults, so that runs of a sweep tell what differs."""
         told = [text for text in self.overrides if text.lstrip("+~").partition("=")[0] not in UNTOLD]
@@ -96,3 +101,8 @@ class Plan:
                 "precision": self.compute.precision,
             },
         }
+
+
+def compare_trainings(metrics: Sequence[MetricChoice]) -> list[str]:
+    """Labels of the metrics that compare with a net that was trained on permuted labels."""
+    return [metric.label for metric in metrics if "labels" in metric.metric.facts.get("reruns", ())]

@@ -66,6 +66,7 @@ RANGES: dict[str, Rule] = {
     "factor": POSITIVE,
     "std": POSITIVE,
     "draw": AT_LEAST_1,
+    "seeds": AT_LEAST_1,
     "most": ("above 0, at most 180", lambda value: 0 < value <= 180),
     "exponent": POSITIVE,
     "kernel": ("odd and at least 1", lambda value: value >= 1 and value % 2 == 1),
@@ -83,6 +84,9 @@ WORDS: dict[str, tuple[str, ...]] = {
     **{f"train.{key}": words for key, words in train_rules.WORDS.items()},
     "fill": FILLS,
     "values": ("positive", "minmax"),
+    "order": ("top_down", "bottom_up", "independent"),
+    "blocks": ("coarse", "fine"),
+    "similarity": ("spearman", "pearson", "ssim"),
     "scale": ("p99", "minmax", "none"),
 }
 
