@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from heatproof.base import fields
 from heatproof.base.case import Case, Perturbed, Regions, Request, Rerun, RerunMaps, Weighted
+from heatproof.base.depth import weight_blocks
 from heatproof.base.fills import fill
 from heatproof.base.registry import bind
 
@@ -36,6 +37,7 @@ def case(
         ids or [f"image{i}" for i in range(len(images))],
         seed=0,
         view_maps=view_maps,
+        weight_blocks=lambda grain: weight_blocks(module, images, grain),
     )
 
 

@@ -52,7 +52,8 @@ def rescaled(maps: torch.Tensor) -> torch.Tensor:
 def run(name: str, case: by_hand.Case, *, monotone: bool = False) -> dict[str, torch.Tensor]:
     def rerun(request: Rerun) -> RerunMaps:
         ids = list(case.image_ids)
-        maps = drawn(ids, f"{request.noise}{request.view}{request.weights is not None}")
+        other = f"{request.net}{request.target}{request.partner}"
+        maps = drawn(ids, f"{request.noise}{request.view}{request.weights is not None}{other}")
         valid = drawn(ids, f"valid{request.view}") > -0.2
         return by_hand.rerun_maps(rescaled(maps) if monotone else maps, case.maps, valid)
 
@@ -75,7 +76,7 @@ def test_facts_and_yaml(name):
     assert choice.facts["columns"][0] == name
     assert all(column.startswith(name) for column in choice.facts["columns"])
     assert set(choice.facts.get("needs", ())) <= {"mask", "order"}
-    assert set(choice.facts.get("reruns", ())) <= {"noise", "view", "weighted"}
+    assert set(choice.facts.get("reruns", ())) <= {"noise", "view", "weighted", "weights", "labels", "class"}
     assert choice.facts["source"]
     assert "Source:" in choice.doc
     assert bool(choice.facts.get("floor")) == (name in FLOORED)
@@ -156,6 +157,8 @@ ALONE = {
     *("max_sensitivity", "avg_sensitivity", "equivariance"),
     # Of the sorted values alone: a shifted copy has the same.
     *("concentration", "gini", "entropy", "effective_area"),
+    # Maps of two random nets and of other images stand in columns of their own: passing means not to be above them.
+    *("randomization", "data_randomization", "random_logit"),
 }
 
 

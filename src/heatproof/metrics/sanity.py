@@ -99,6 +99,7 @@ def randomization_study(case: Case, *, blocks: str, seeds: int) -> Stream:
 
     -1 to 1, down. From the head down; the stem (conv1 and bn1 of a ResNet) stays trained, and every net explains the
     class that it predicts itself.
+    Source: Panboonyuen 2026 (RobustCAM), after Adebayo et al. 2018.
     """
     parts = case.blocks(blocks)
     states = cascade([WeightBlock(part.name, part.modules) for part in parts], "top_down")

@@ -209,7 +209,8 @@ def _remark(method: Method, column: Column, size: int | None) -> str | None:
     if column.part != "side" and _same_perturbation(method, column, size):
         return "shares the perturbation"
     constant = method.control_of == "all" and method.explainer is not None and method.explainer.facts.get("constant")
-    if constant and column.choice.metric.facts.get("reruns") and column.part != "side":
+    # That a map stays when the net changes is what tests of sanity find out: there the number is said.
+    if constant and {"noise", "view"} & set(column.choice.metric.facts.get("reruns", ())) and column.part != "side":
         return "constant by construction"
     return None
 
