@@ -176,7 +176,7 @@ def test_reruns_without_a_map_leave_the_mean_and_are_counted():
 
 @by_hand.oracle("random_logit")
 def test_random_logit_explains_another_class():
-    (result,), engine, classifier, block, _ = measured([metric("random_logit")])
+    (result,), _, classifier, block, _ = measured([metric("random_logit")])
     own = gradient(classifier, block.images, block.targets)
     value = result.columns["random_logit"].numpy()
     others = [rho(own, gradient(classifier, block.images, (block.targets + step) % 3)) for step in (1, 2)]
