@@ -70,6 +70,7 @@ def test_facts_are_those_that_the_design_names(kind: str) -> None:
             "floor",
             "shifted",
             "ranked",
+            "partial",
             "protocol",
             "source",
         },
