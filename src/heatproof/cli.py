@@ -337,6 +337,7 @@ def _summed_up(command: Command, folder: Path, outbox: Outbox) -> str:
     from heatproof.stages.report.sweep import merged_shards, write_sweep
 
     plan: Plan = command.checked[0]
+    _quiet()
     try:
         files, text = write_sweep(
             merged_shards(ended, folder), folder,
@@ -350,6 +351,12 @@ def _summed_up(command: Command, folder: Path, outbox: Outbox) -> str:
     for file in files:
         outbox.artifact(file.name)
     return text
+
+
+def _quiet() -> None:
+    """Outside of a job, Hydra logs everything to the terminal."""
+    for name in ("fontTools", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def _ended(command: Command, folder: Path, number: int) -> Ended:

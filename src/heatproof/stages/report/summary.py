@@ -71,6 +71,7 @@ def summarise(
         "model": facts.get("model") or model_facts(samples, classifier, predictions),
         "tested": [str(method.name) for method in findings.tested],
         "main": [column.name for column in findings.of("main")],
+        "ranges": {c.name: list(c.choice.metric.facts.get("range", (None, None))) for c in findings.of("main")},
         "methods": methods,
         "comparisons": comparisons,
         "verdicts": list(verdicts),

@@ -37,9 +37,9 @@ def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> 
 
     Columns: configuration, method (None for a figure of the classifier), figure, better, mean, lo, hi, n, level
     ("images": one run, its interval over images or groups; "seeds": the mean over the runs of n seeds, Student's
-    interval with n - 1 degrees of freedom, undefined for n = 1), undefined (runs in which the figure is), jobs (their
-    numbers). `figures`: which; None = accuracy and every main column of the metrics. Raises: HeatproofError for a
-    figure that no run has.
+    interval with n - 1 degrees of freedom, cut at the figure's range, undefined for n = 1 and where all are equal),
+    undefined (runs in which the figure is), jobs (their numbers). `figures`: which; None = accuracy and every main
+    column of the metrics. Raises: HeatproofError for a figure that no run has.
     """
     rows: list[dict[str, Any]] = []
     configurations = list(_configurations(jobs))
@@ -48,7 +48,7 @@ def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> 
             found = [one for run in runs if (one := _figure(run, method, figure)) is not None]
             rows.append(
                 {"configuration": title, "method": method, "figure": figure, "better": better}
-                | _merged(found, len(runs))
+                | _merged(found, len(runs), _range(runs[0], method, figure))
                 | {"undefined": len(runs) - sum(_defined(one) for one in found), "jobs": " ".join(map(str, numbers))}
             )
     frame = pd.DataFrame(rows, columns=["configuration", "method", "figure", "better", "mean", "lo", "hi", "n",
@@ -173,13 +173,22 @@ def _defined(found: Mapping[str, Any]) -> bool:
     return found["mean"] is not None and bool(np.isfinite(found["mean"]))
 
 
-def _merged(found: Sequence[Mapping[str, Any]], runs: int) -> dict[str, Any]:
-    """One run as it is; of several the mean over seeds and Student's interval."""
+def _range(run: Mapping[str, Any], method: str | None, figure: str) -> tuple[float, float]:
+    """What a figure cannot leave."""
+    if method is None:
+        return (-1.0, 1.0) if figure == "mcc" else (0.0, 1.0)
+    low, high = (run.get("ranges") or {}).get(figure) or (None, None)
+    return -np.inf if low is None else low, np.inf if high is None else high
+
+
+def _merged(found: Sequence[Mapping[str, Any]], runs: int, within: tuple[float, float]) -> dict[str, Any]:
+    """One run as it is; of several the mean over seeds and Student's interval, cut at what the figure cannot leave."""
     if runs == 1:
         one = {name: np.nan if found[0][name] is None else found[0][name] for name in ("mean", "lo", "hi", "n")}
         return one | {"level": "images"}
     values = np.array([one["mean"] for one in found if _defined(one)], dtype=np.float64)
     mean, lo, hi = over_seeds(values)
+    lo, hi = (float(np.clip(end, *within)) for end in (lo, hi))
     return {"mean": mean, "lo": lo, "hi": hi, "n": len(values), "level": "seeds"}
 
 
