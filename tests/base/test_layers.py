@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from heatproof.base.layers import explanation_layers, head_name, spatial_layers
+from heatproof.base.layers import explanation_layers, head_names, spatial_layers
 from heatproof.base.nets import TwoLogits
 from heatproof.base.registry import bind, preset
 
@@ -35,7 +35,7 @@ def test_the_automatic_layer_is_the_usual_one(name, layer, head):
     net = torchvision_net(name)
     names = explanation_layers(net, torch.zeros(1, 3, 128, 128, device=META))
     assert names[-1] == layer
-    assert head_name(net) == head
+    assert head_names(net) == (head,)
     assert set(names) <= set(spatial_layers(net, torch.zeros(1, 3, 128, 128, device=META)))
 
 

@@ -47,8 +47,8 @@ def test_files_that_are_no_weights_are_refused(tmp_path, capsys):
     with pytest.raises(HeatproofError, match=r"no such file.*Did you mean 'weights.pth'"):
         read_state(tmp_path / "weight.pth")
     for name, message in {
-        "weights.pth": "cannot be read",
-        "evil.pth": "cannot be read",
+        "weights.pth": r"cannot be read as weights \(it is no file of tensors",
+        "evil.pth": r"cannot be read as weights \(it holds code beside tensors, print, which is not run\)",
         "empty.pth": "no state dict",
         "cut.safetensors": "cannot be read",
     }.items():
@@ -104,20 +104,20 @@ def test_a_folder_is_no_file_of_weights(tmp_path):
 def test_a_head_of_another_size_is_left_out():
     source, target = net(5), net(3)
     before = copy.deepcopy(target.state_dict())
-    assert load_state(target, source.state_dict(), "4") == ["4"]
+    assert load_state(target, source.state_dict(), ("4",)) == ["4"]
     assert target[0].weight.equal(source[0].weight)
     assert target[4].weight.equal(before["4.weight"])
 
 
 def test_a_head_that_fits_is_taken():
     source, target = net(3), net(3)
-    assert load_state(target, source.state_dict(), "4") == []
+    assert load_state(target, source.state_dict(), ("4",)) == []
     assert state_hash(target.state_dict()) == state_hash(source.state_dict())
 
 
 def test_parts_that_may_be_left_out_are_named():
     state = {**net().state_dict(), "aux1.conv.weight": torch.zeros(1)}
-    assert load_state(net(), state, "4", optional=("aux1.", "aux2.")) == ["aux1."]
+    assert load_state(net(), state, ("4",), optional=("aux1.", "aux2.")) == ["aux1."]
 
 
 def test_everything_that_does_not_fit_is_refused_at_once():
@@ -128,7 +128,7 @@ def test_everything_that_does_not_fit_is_refused_at_once():
     target = net()
     before = state_hash(target.state_dict())
     with pytest.raises(HeatproofError) as error:
-        load_state(target, state, "4")
+        load_state(target, state, ("4",))
     assert [name for name in ("0.bias", "further.weight", "1.weight") if name in str(error.value)] == [
         "0.bias",
         "further.weight",
@@ -139,7 +139,7 @@ def test_everything_that_does_not_fit_is_refused_at_once():
 
 def test_old_files_without_batch_counters_are_taken():
     state = {name: value for name, value in net().state_dict().items() if "num_batches" not in name}
-    assert load_state(net(), state, "4") == []
+    assert load_state(net(), state, ("4",)) == []
 
 
 def test_hashes_follow_content(tmp_path):

@@ -6,7 +6,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from heatproof.base.hooks import activations_and_gradients
-from heatproof.base.layers import explanation_layers, head_name, spatial_layers
+from heatproof.base.layers import explanation_layers, head_names, spatial_layers
 from heatproof.base.nets import build_net
 from heatproof.base.registry import conf_folder, preset
 
@@ -37,7 +37,7 @@ def test_a_model_learns_and_its_layers_reach_the_score(net):
         assert rows == sorted(rows, reverse=True)
         with torch.no_grad():
             # torchvision's vision transformers start from a head of zeros, SqueezeNet from one nearly so.
-            for part in net.get_submodule(head_name(net)).modules():
+            for part in net.get_submodule(head_names(net)[0]).modules():
                 if isinstance(part, (nn.Linear, nn.Conv2d)):
                     part.weight.normal_(0, 0.1)
         acts, grads = activations_and_gradients(net, IMAGES, LABELS, names[-1])
@@ -48,7 +48,7 @@ def test_a_model_learns_and_its_layers_reach_the_score(net):
     net.train()
     F.cross_entropy(net(IMAGES), LABELS).backward()
     assert all(weight.grad is None or weight.grad.isfinite().all() for weight in net.parameters())
-    assert all(weight.grad is not None for weight in net.get_submodule(head_name(net)).parameters())
+    assert all(weight.grad is not None for weight in net.get_submodule(head_names(net)[0]).parameters())
 
 
 def preset_has_layers(net):

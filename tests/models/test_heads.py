@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from heatproof.base.errors import HeatproofError
-from heatproof.base.layers import head_name
+from heatproof.base.layers import head_names
 from heatproof.base.nets import build_net, provenance_of
 from heatproof.base.registry import bind
 from heatproof.models.heads import MaxToTwo
@@ -33,7 +33,7 @@ def test_heads_sit_on_what_the_net_itself_pools(builder, name, head):
     net = net_of(builder, name, head=head)
     images = torch.rand(2, 3, 64, 64)
     assert net(images).shape == (2, 3)
-    part = net.get_submodule(head_name(net))
+    part = net.get_submodule(head_names(net)[0])
     seen = []
     part.register_forward_pre_hook(lambda _module, inputs: seen.append(inputs[0]))
     assert net(images).allclose(part(seen.pop()), atol=1e-6)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from heatproof.base.layers import head_name
+from heatproof.base.layers import head_names
 from heatproof.base.nets import build_net
 from heatproof.base.registry import bind, preset
 
@@ -35,14 +35,14 @@ def test_study_2_nets(name, weights, others):
 @pytest.mark.parametrize(("name", "weights"), [("vgg16", 131_396), ("densenet201", 491_844)])
 def test_study_3_heads(name, weights):
     net = net_of(name, 4, 299, head="maxpool_flatten_64")
-    assert head_name(net) == "head"
+    assert head_names(net) == ("head",)
     assert trainable(net.head) == weights
     assert net(torch.zeros(1, 3, 299, 299, device="meta")).shape == (1, 4)
 
 
 def test_study_2_head_on_resnet50():
     net = net_of("resnet50", 2, 224, head="gap_1024_512", one_logit=True)
-    assert trainable(net.get_submodule(head_name(net))) == 2048 * 1024 + 1024 + 1024 * 512 + 512 + 512 + 1
+    assert trainable(net.get_submodule(head_names(net)[0])) == 2048 * 1024 + 1024 + 1024 * 512 + 512 + 512 + 1
 
 
 # 3x3 convolutions with bias, then a dense layer of 512 on the cells that are left of 48 x 48 grey pixels.

@@ -4,8 +4,10 @@ import timm as library
 import torch
 
 from heatproof.base.errors import HeatproofError
+from heatproof.base.layers import head_names
 from heatproof.base.nets import build_net, provenance_of
 from heatproof.base.registry import bind, preset
+from heatproof.stages.train.freezing import trained_layers
 
 MEAN = STD = 0.5  # of timm's test nets
 
@@ -73,3 +75,24 @@ def test_offline_the_error_says_what_to_do(monkeypatch):
 def test_a_net_without_published_weights_says_so():
     with pytest.raises(HeatproofError, match="timm has no published weights for"):
         net_of(name=next(n for n in library.list_models() if not library.is_model_pretrained(n)), weights="imagenet")
+
+
+def test_the_two_heads_of_a_distilled_net_are_one(tmp_path):
+    name, names = "deit_tiny_distilled_patch16_224", ("head", "head_dist")
+    torch.manual_seed(0)
+    theirs = library.create_model(name, num_classes=7, depth=1, embed_dim=12, num_heads=2, img_size=32)
+    made = library.create_model
+
+    def small(*given, **settings):
+        return made(*given, **settings, depth=1, embed_dim=12, num_heads=2)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(library, "create_model", small)
+        net = net_of(size=32, name=name, weights=state_file(tmp_path, theirs))
+    assert head_names(net) == names
+    assert net(torch.rand(2, 3, 32, 32)).shape == (2, 3)
+    assert provenance_of(net).pretrained == "backbone"
+    assert [part in " ".join(provenance_of(net).remarks) for part in map(repr, names)] == [True, True]
+    assert net.blocks[0].norm1.weight.equal(theirs.blocks[0].norm1.weight)
+    assert trained_layers(net, head_names(net), 0) == names
+    assert trained_layers(net, head_names(net), 1) == ("norm", *names)

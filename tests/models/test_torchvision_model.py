@@ -122,3 +122,15 @@ def test_densenet_s_last_layer_holds_what_the_head_sees():
     wanted = net.classifier.weight[[0, 1], :, None, None] / acts[0, 0].numel()
     on = acts > 0
     assert grads[on].allclose(wanted.expand_as(grads)[on])
+
+
+@pytest.mark.parametrize("normalise", ["published", "none"])
+def test_a_net_is_the_same_function_whether_its_weights_are_a_file_or_come_later(tmp_path, normalise):
+    state = library.googlenet(num_classes=3, aux_logits=False, init_weights=False).state_dict()
+    torch.save(state, tmp_path / "weights.pth")
+    given = build(name="googlenet", weights=str(tmp_path / "weights.pth"), normalise=normalise)
+    later = build(name="googlenet", weights=None, normalise=normalise)
+    later.load_state_dict(given.state_dict())
+    images = torch.rand(2, 3, 64, 64)
+    assert later(images).equal(given(images))
+    assert given.transform_input is (normalise == "published")

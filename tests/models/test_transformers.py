@@ -7,7 +7,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 
 from heatproof.base.errors import HeatproofError
 from heatproof.base.hooks import activations_and_gradients
-from heatproof.base.layers import explanation_layers, head_name, spatial_layers
+from heatproof.base.layers import explanation_layers, head_names, spatial_layers
 from heatproof.base.nets import build_net
 from heatproof.base.registry import bind
 
@@ -21,7 +21,7 @@ def net_of(builder, name, size, **settings):
 
 def lively(net):
     """torchvision's head starts from zeros, and nothing has a gradient then."""
-    head = net.get_submodule(head_name(net))
+    head = net.get_submodule(head_names(net)[0])
     nn.init.normal_(head.weight)
     return net.eval()
 

@@ -22,25 +22,25 @@ LAYERS = ("1", "2", "4.0", "4.1", "6")
     ("unfreeze", "layers"), [(0, LAYERS[4:]), (1, LAYERS[3:]), (3, LAYERS[1:]), (4, LAYERS), ("all", LAYERS)]
 )
 def test_the_last_layers_and_the_head_are_trained(unfreeze, layers):
-    assert trained_layers(net(), "6", unfreeze) == layers
+    assert trained_layers(net(), ("6",), unfreeze) == layers
 
 
 def test_more_layers_than_there_are_is_a_fault():
     with pytest.raises(HeatproofError, match="the backbone has 4 layers, got 5"):
-        trained_layers(net(), "6", 5)
+        trained_layers(net(), ("6",), 5)
 
 
 def test_a_head_of_several_layers_is_trained_as_a_whole():
     deep = nn.Sequential(nn.Linear(2, 2), nn.Sequential(nn.Linear(2, 2), nn.ReLU(), nn.Linear(2, 2)))
-    assert trained_layers(deep, "1", 0) == ("1.0", "1.2")
-    assert trained_layers(deep, "1", 1) == ("0", "1.0", "1.2")
+    assert trained_layers(deep, ("1",), 0) == ("1.0", "1.2")
+    assert trained_layers(deep, ("1",), 1) == ("0", "1.0", "1.2")
 
 
 def test_keras_last_thirty_layers_of_a_resnet50_are_the_last_eighteen():
     from torchvision.models import resnet50
 
     with torch.device("meta"):
-        trained = trained_layers(resnet50(), "fc", 18)
+        trained = trained_layers(resnet50(), ("fc",), 18)
     wanted = {f"layer4.{b}.{part}{i}" for b in range(3) for part in ("conv", "bn") for i in (1, 2, 3)}
     wanted |= {"layer4.0.downsample.0", "layer4.0.downsample.1", "fc"}
     assert set(trained) == wanted - {"layer4.0.conv1", "layer4.0.bn1"}
@@ -65,7 +65,7 @@ def test_frozen_weights_and_frozen_statistics_stay():
     made, images = net(), torch.rand(8, 1, 8, 8)
     made(images)
     before = {name: value.clone() for name, value in made.state_dict().items()}
-    trained = trained_layers(made, "6", 2)
+    trained = trained_layers(made, ("6",), 2)
     freeze(made, trained)
     learning(made, trained, True)
     optimizer = torch.optim.SGD([w for w in made.parameters() if w.requires_grad], lr=0.1)

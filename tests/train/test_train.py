@@ -1,6 +1,7 @@
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import toy
@@ -256,6 +257,25 @@ def test_the_end_of_the_backbone_follows_the_head(store, weights):
     unfrozen = {"conv5.0", "conv5.1", "stage4.3.branch2.6", "stage4.3.branch2.5"}
     assert moved == (unfrozen if classifier.best_epoch > 3 else set())
     assert len(list(store.root.rglob("features.npy"))) == 1
+
+
+def test_features_are_stored_of_the_given_backbone_alone(store, weights):
+    """A head that is trained after the backbone has changed sees the backbone as it is then."""
+    samples = toy.samples(30, channels=3, size=32)
+    again = (Phase(1, 0.05, "all"), Phase(2, 0.05, 0))
+    run(store, samples, pretrained(weights), policy="frozen", epochs=1, lr=0.05, phases=again)
+    (kept,) = list(store.root.rglob("features.npy"))
+    first = np.load(kept)
+    other = Store(store.root.with_name("other"))
+    run(other, samples, pretrained(weights), policy="frozen", epochs=1)
+    (kept,) = list(other.root.rglob("features.npy"))
+    assert np.array_equal(first, np.load(kept))
+    # The same phases on a whole net that never stores features end alike.
+    tasks = Tasks(
+        bind("model", "torchvision", {"name": "shufflenet_v2_x0_5"})(3, 3), samples,
+        toy.training(policy="frozen", phases=again), toy.CPU, torch.device("cpu"), store, {}, False,
+    )  # fmt: skip
+    assert [tasks.of(phase).logits == tasks._through_net for phase in tasks.settings.all_phases()] == [False, True, True]
 
 
 def test_what_is_for_cuda_alone_is_remarked_upon(store):

@@ -78,18 +78,27 @@ class Head(nn.Sequential):
     """Layers that together are the head of a net: what is trained on a frozen backbone, where explanation ends."""
 
 
-def head_name(module: nn.Module) -> str:
-    """Name of what makes the logits: a `Head`, else the last linear layer, or the last convolution of a net without any
-    (SqueezeNet). Empty for a net with none of them.
+def head_names(module: nn.Module) -> tuple[str, ...]:
+    """Names of what makes the logits: modules noted by `note_heads`, else the last `Head`, linear layer, or convolution
+    of a net without any (SqueezeNet). Empty for a net with none of them.
 
-    >>> head_name(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2)))
-    '2'
+    >>> head_names(nn.Sequential(nn.Conv2d(1, 2, 3), nn.Flatten(), nn.Linear(2, 2)))
+    ('2',)
     """
+    noted = tuple(name for name, part in module.named_modules() if vars(part).get("makes_logits"))
+    if noted:
+        return noted
     for kind in (Head, nn.Linear, CONV):
         names = [name for name, part in module.named_modules() if isinstance(part, kind)]
         if names:
-            return names[-1]
-    return ""
+            return (names[-1],)
+    return ()
+
+
+def note_heads(net: nn.Module, names: Iterable[str]) -> None:
+    """Note on a net which modules make its logits together, where they are several (distilled transformers)."""
+    for name in names:
+        vars(net.get_submodule(name))["makes_logits"] = True
 
 
 def unreached(module: nn.Module, example: Float[Tensor, "n c h w"], names: Iterable[str]) -> set[str]:
@@ -113,7 +122,7 @@ def unreached(module: nn.Module, example: Float[Tensor, "n c h w"], names: Itera
 
             return hook
 
-        with _hooked(module, {name: record(name) for name in names}), _given(module, head_name(module)) as given:
+        with _hooked(module, {name: record(name) for name in names}), _given(module) as given:
             logits = module(images)
         read = (given or [logits])[-1].flatten()
         # Weights that no normalisation cancels, as it would a plain sum.
@@ -222,7 +231,7 @@ def _seen(module: nn.Module, example: Tensor) -> dict[str, _Found]:
     with (
         torch.no_grad(),
         grids_seen(module) as grids,
-        _given(module, head_name(module)) as given,
+        _given(module) as given,
         _hooked(module, {name: record(name, grids, given) for name in names}),
     ):
         module(images)
@@ -230,17 +239,16 @@ def _seen(module: nn.Module, example: Tensor) -> dict[str, _Found]:
 
 
 @contextmanager
-def _given(module: nn.Module, name: str) -> Iterator[list[Tensor]]:
-    """What a module is given while the block runs: empty until it is reached, or where there is no such module."""
+def _given(module: nn.Module) -> Iterator[list[Tensor]]:
+    """What the heads are given while the block runs: empty until one is reached, or where there is none."""
     given: list[Tensor] = []
-    if not name:
-        yield given
-        return
-    handle = module.get_submodule(name).register_forward_pre_hook(lambda _module, inputs: given.append(inputs[0]))
+    heads = [module.get_submodule(name) for name in head_names(module)]
+    handles = [head.register_forward_pre_hook(lambda _module, inputs: given.append(inputs[0])) for head in heads]
     try:
         yield given
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
 
 
 def _is_view(output: Tensor, inputs: Any) -> bool:

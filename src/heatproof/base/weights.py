@@ -5,6 +5,8 @@ with `weights_only=True`.
 """
 
 import hashlib
+import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,13 +36,14 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
         if path.suffix == ".safetensors":
             content = load_file(path)
         else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about files of other programs, which are refused below
+                content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # unpickling, zip and safetensors each raise their own kinds
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise HeatproofError(
             fault(
                 "model.weights",
-                f"the file cannot be read as weights ({reason})",
+                f"the file cannot be read as weights ({_reason(error)})",
                 got=str(path),
                 hint="Give a state dict saved by torch.save(net.state_dict(), path), or a .safetensors file.",
             )
@@ -62,20 +65,35 @@ def read_state(path: Path | str) -> dict[str, Tensor]:
     return state
 
 
-def load_state(net: nn.Module, state: Mapping[str, Tensor], head: str, *, optional: tuple[str, ...] = ()) -> list[str]:
-    """Weights put into a net; the names of what was left out: the head, where its size differs, and `optional`.
+def _reason(error: Exception) -> str:
+    """Why a file was not read, without torch's advice to read it by running what is in it."""
+    text = str(error).strip()
+    if called := re.search(r"GLOBAL (\S+)", text):
+        return f"it holds code beside tensors, {called[1]}, which is not run"
+    if "weights_only" in text:
+        return "it is no file of tensors, or holds code beside them, which is not run"
+    if "zip archive" in text:
+        return "it is cut off or damaged"
+    return text.splitlines()[0] if text else type(error).__name__
 
-    `head`: name of the head. `optional`: prefixes of parts that the net may lack (auxiliary classifiers).
+
+def load_state(
+    net: nn.Module, state: Mapping[str, Tensor], heads: tuple[str, ...], *, optional: tuple[str, ...] = ()
+) -> list[str]:
+    """Weights put into a net; the names of what was left out: the heads, where a size differs, and `optional`.
+
+    `heads`: names of what makes the logits. `optional`: prefixes of parts that the net may lack (auxiliary classifiers).
     Raises: HeatproofError for anything else that is missing, superfluous or of another shape.
     """
     wanted = net.state_dict()
     spare = {name for name in state if name not in wanted and name.startswith(optional or ("\0",))}
     given = {name: value for name, value in state.items() if name not in spare}
     left_out = sorted({p for p in optional for name in spare if name.startswith(p)})
-    in_head = [name for name in wanted if name.startswith(f"{head}.")]
+    of_heads = tuple(f"{head}." for head in heads)
+    in_head = [name for name in wanted if name.startswith(of_heads)]
     if any(name not in given or given[name].shape != wanted[name].shape for name in in_head):
-        given = {name: value for name, value in given.items() if not name.startswith(f"{head}.")}
-        left_out.append(head)
+        given = {name: value for name, value in given.items() if not name.startswith(of_heads)}
+        left_out += heads
     else:
         in_head = []
     missing = [n for n in wanted if n not in given and n not in in_head and not n.endswith("num_batches_tracked")]

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.layers import head_name
+from heatproof.base.layers import head_names
 from heatproof.base.nets import Provenance
 from heatproof.base.weights import load_state
 
@@ -17,15 +17,15 @@ def put_in(
 
     Raises: HeatproofError for anything else that does not match.
     """
-    head = head_name(net)
-    left_out = load_state(net, state, head, optional=optional)
+    heads = head_names(net)
+    left_out = load_state(net, state, heads, optional=optional)
     remarks = tuple(
         f"{origin}: the head {part!r} does not fit {num_classes} classes and starts from random weights"
-        if part == head
+        if part in heads
         else f"{origin}: the part {part.rstrip('.')!r} is left out"
         for part in left_out
     )
-    return Provenance("backbone" if head in left_out else "all", remarks)
+    return Provenance("backbone" if set(heads) & set(left_out) else "all", remarks)
 
 
 def check_patches(name: str, size: int, patch: int) -> None:

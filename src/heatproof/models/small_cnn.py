@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 from torch import nn
 
-from heatproof.base.nets import Normalise
+from heatproof.base.nets import Normalise, num_outputs, two_logits_outside
 from heatproof.base.registry import choice
 
 
@@ -13,7 +13,9 @@ from heatproof.base.registry import choice
     attention=False,
     source="VGG-shaped (Simonyan & Zisserman 2015) with batch norm and global average pooling",
 )
-def small_cnn(num_classes: int, channels: int, *, width: int, stages: int, dropout: float) -> nn.Module:
+def small_cnn(
+    num_classes: int, channels: int, *, width: int, stages: int, dropout: float, one_logit: bool
+) -> nn.Module:
     """Stages of one 3x3 convolution with batch norm and ReLU, halved between stages, pooled over the image.
 
     Stage i has width * 2^i channels. Each stage but the last is followed by a 2x2 max pooling, so that four stages see
@@ -33,9 +35,10 @@ def small_cnn(num_classes: int, channels: int, *, width: int, stages: int, dropo
         pool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
         dropout=nn.Dropout(dropout),
-        head=nn.Linear(before, num_classes),
+        head=nn.Linear(before, num_outputs(num_classes, one_logit)),
     )
-    return nn.Sequential(layers)
+    net = nn.Sequential(layers)
+    return two_logits_outside(net) if one_logit else net
 
 
 def _conv(before: int, after: int) -> tuple[nn.Module, ...]:

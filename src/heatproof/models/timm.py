@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.layers import head_name
+from heatproof.base.layers import head_names, note_heads
 from heatproof.base.nets import Provenance, normalise_inside, num_outputs, set_provenance, two_logits_outside
 from heatproof.base.registry import choice
 from heatproof.base.weights import read_state
@@ -46,15 +46,18 @@ def timm(
     patch = getattr(getattr(net, "patch_embed", None), "patch_size", None)
     if fixed and patch is not None:
         check_patches(name, fixed["img_size"], max(patch))
+    if head == "linear" and len(_own_heads(cfg)) > 1:
+        note_heads(net, _own_heads(cfg))
     if head != "linear":
         net = _with_head(net, name, cfg.input_size, DENSE[head], outputs)
     provenance = Provenance()
     if weights == "imagenet":
         fits = head == "linear" and outputs == cfg.num_classes
-        remark = f"ImageNet weights of timm: the head {head_name(net)!r} starts from random weights"
+        names = " and ".join(map(repr, head_names(net)))
+        remark = f"ImageNet weights of timm: the head {names} starts from random weights"
         provenance = Provenance("all") if fits else Provenance("backbone", (remark,))
     elif weights is not None:
-        optional = () if head == "linear" else _own_heads(cfg)
+        optional = () if head == "linear" else tuple(f"{name}." for name in _own_heads(cfg))
         state = _current_names(net, read_state(weights))
         provenance = put_in(net, state, Path(weights).name, num_classes, optional=optional)
     mean, std = ([0.0] * 3, [1.0] * 3) if normalise == "none" else (cfg.mean, cfg.std)
@@ -102,8 +105,7 @@ def _with_head(net: Any, name: str, input_size: tuple[int, ...], kind: Dense, ou
 
 
 def _own_heads(cfg: Any) -> tuple[str, ...]:
-    names = (cfg.classifier,) if isinstance(cfg.classifier, str) else cfg.classifier or ()
-    return tuple(f"{name}." for name in names)
+    return (cfg.classifier,) if isinstance(cfg.classifier, str) else tuple(cfg.classifier or ())
 
 
 def _current_names(net: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models.vision_transformer import VisionTransformer, interpolate_embeddings
 
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.layers import head_name
+from heatproof.base.layers import head_names
 from heatproof.base.nets import Provenance, normalise_inside, num_outputs, set_provenance, two_logits_outside
 from heatproof.base.registry import choice
 from heatproof.base.weights import read_state
@@ -24,7 +24,7 @@ from heatproof.models.loading import check_patches, put_in
 AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
 
 
-@choice(norm=True, version=2, source="torchvision")
+@choice(norm=True, version=3, source="torchvision")
 def torchvision(
     num_classes: int,
     channels: int,
@@ -57,8 +57,10 @@ def torchvision(
     published = library.get_model_weights(name).DEFAULT
     extra: dict[str, Any] = {}
     if name in AUXILIARY:
-        # Their published weights expect another normalisation, which the net makes from the usual one itself.
-        extra = {"aux_logits": False, "init_weights": weights is None, "transform_input": weights is not None}
+        # Their published weights expect another normalisation, which the net makes from the usual one itself. Trained
+        # weights are put into a net that is built without any, so that `weights` must not decide it.
+        own = normalise == "published"
+        extra = {"aux_logits": False, "init_weights": weights is None, "transform_input": own}
     if name.startswith("vit_"):
         extra = {"image_size": size or published.meta["min_size"][0]}
         check_patches(name, extra["image_size"], int(name.rpartition("_")[2]))
@@ -66,7 +68,7 @@ def torchvision(
     if isinstance(net, library.DenseNet):
         # Not nn.ReLU, which keeps its output for the backward pass: the ReLU that follows overwrites it in place.
         net.features.add_module("relu5", nn.Threshold(0.0, 0.0))
-    own_head = head_name(net).partition(".")[0]
+    own_head = head_names(net)[-1].partition(".")[0]
     if head != "linear":
         net = _with_head(net, name, DENSE[head], outputs)
     provenance = Provenance()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ import torch
 from heatproof.base import device as devices
 from heatproof.base import train_rules
 from heatproof.base.errors import Faults, HeatproofError, fault
-from heatproof.base.nets import provenance_of
+from heatproof.base.nets import provenance_of, untrained
 from heatproof.base.recipes import recipe
 from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
@@ -73,8 +73,7 @@ def train(
         if not made:
             remarks.append("the trained classifier is taken from the store")
         record = json.loads((folder / "classifier.json").read_text())
-        weightless = {"weights": None} if "weights" in model.settings else {}
-        net = built(replace(model, settings={**model.settings, **weightless}), samples, device)
+        net = built(untrained(model), samples, device)
         net.load_state_dict(read_state(folder / "weights.safetensors"))
         return classifier_of(
             net,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,8 @@ from torch import nn
 
 from heatproof.base.background import background_of, prior_of
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.layers import explanation_layers, head_name
-from heatproof.base.nets import TwoLogits, build_net, normalisation, provenance_of
+from heatproof.base.layers import explanation_layers, head_names
+from heatproof.base.nets import TwoLogits, build_net, normalisation, provenance_of, untrained
 from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.weights import file_hash, read_state, state_hash
@@ -51,7 +50,7 @@ def _classes_of_weights(model: Bound, channels: int, size: int) -> int:
         raise HeatproofError(weights_do_not_fit("none", model))
     if weights == "imagenet":
         return 1000
-    head = head_name(build_net(replace(model, settings={**model.settings, "weights": None}), 2, channels, size))
+    (head, *_) = head_names(build_net(untrained(model), 2, channels, size))
     state = read_state(weights)
     last = [name for name in state if name.startswith(f"{head}.") and name.endswith("weight")]
     if not last:

@@ -10,20 +10,20 @@ from torch import Tensor, nn
 from heatproof.base.errors import HeatproofError, fault
 
 
-def trained_layers(net: nn.Module, head: str, unfreeze: int | str) -> tuple[str, ...]:
-    """Names of the layers that are trained: those of the head and the last `unfreeze` ones before it, or "all".
+def trained_layers(net: nn.Module, heads: tuple[str, ...], unfreeze: int | str) -> tuple[str, ...]:
+    """Names of the layers that are trained: those of the heads and the last `unfreeze` others, or "all".
 
     Raises: HeatproofError where the backbone has fewer layers.
 
     >>> net = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Conv2d(2, 2, 3), nn.Linear(2, 2))
-    >>> trained_layers(net, "4", 2)
+    >>> trained_layers(net, ("4",), 2)
     ('1', '3', '4')
     """
     layers = _layers(net)
     if unfreeze == "all":
         return tuple(layers)
-    of_head = [layer for layer in layers if _inside(layer, head)]
-    backbone = [layer for layer in layers if not _inside(layer, head)]
+    of_head = [layer for layer in layers if any(_inside(layer, head) for head in heads)]
+    backbone = [layer for layer in layers if layer not in of_head]
     if not isinstance(unfreeze, int) or unfreeze > len(backbone):
         raise HeatproofError(
             fault("train.unfreeze", f"the backbone has {len(backbone)} layers", got=unfreeze, hint="Or: all.")

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from heatproof.base import device as devices
 from heatproof.base.augment import augmented
-from heatproof.base.layers import head_name
+from heatproof.base.layers import head_names
 from heatproof.base.records import Samples
 from heatproof.base.settings import Compute, Phase, TrainSettings
 from heatproof.stages.train import frozen
@@ -43,7 +43,7 @@ class Tasks:
         self.compute, self.device, self.store, self.identity = compute, device, store, identity
         self.progress = progress
         self.remarks: list[str] = []
-        self.head = head_name(net)
+        self.heads = head_names(net)
         self.images = samples.table["image"].to_numpy()
         self.labels = torch.from_numpy(samples.table["label"].fillna(-1).to_numpy().astype(np.int64)).to(device)
         compiled = settings.compile and device.type == "cuda"
@@ -51,16 +51,16 @@ class Tasks:
             self.remarks.append(f"train.compile is for CUDA; the net runs as it is on {device.type}")
         self.run: Callable[[Tensor], Tensor] = torch.compile(net) if compiled else net
         # Named once for all phases: the best weights of one are where the next one starts.
-        layers = {name for phase in settings.all_phases() for name in trained_layers(net, self.head, phase.unfreeze)}
+        layers = {name for phase in settings.all_phases() for name in trained_layers(net, self.heads, phase.unfreeze)}
         self.weights = changing(net, layers)
 
     def of(self, phase: Phase) -> Task:
         """The task of a phase, its layers unfrozen."""
-        trained = trained_layers(self.net, self.head, phase.unfreeze)
+        trained = trained_layers(self.net, self.heads, phase.unfreeze)
         freeze(self.net, trained)
         monitored = tuple(self.samples.classes.index(name) for name in self.settings.monitor_classes)
         return Task(
-            logits=(self._features() if phase.unfreeze == 0 else None) or self._through_net,
+            logits=(self._features() if self._backbone_is_given(phase) else None) or self._through_net,
             learning=lambda on: learning(self.net, trained, on),
             parameters=tuple(weight for weight in self.net.parameters() if weight.requires_grad),
             weights=self.weights,
@@ -71,6 +71,12 @@ class Tasks:
             num_classes=len(self.samples.classes),
             monitored=monitored,
         )
+
+    def _backbone_is_given(self, phase: Phase) -> bool:
+        """Whether neither the phase nor one before it trains the backbone."""
+        phases = self.settings.all_phases()
+        last = max(number for number, other in enumerate(phases) if other == phase)
+        return all(other.unfreeze == 0 for other in phases[: last + 1])
 
     def _through_net(self, rows: np.ndarray, epoch: int | None) -> Tensor:
         images = self.samples.images(rows, self.device)
@@ -85,10 +91,11 @@ class Tasks:
         """Logits of the head on stored features; None where images change or what follows the head is unknown."""
         if self.settings.augment or self.settings.delete_cells:
             return None
-        samples, head = self.samples, self.net.get_submodule(self.head)
+        samples = self.samples
         self.net.eval()
-        after = frozen.tail(self.net, head, samples.images(samples.rows("train")[:2], self.device))
-        if after is None:
+        head = self.net.get_submodule(self.heads[0]) if len(self.heads) == 1 else None
+        after = head and frozen.tail(self.net, head, samples.images(samples.rows("train")[:2], self.device))
+        if head is None or after is None:
             self.remarks.append("the backbone runs in every epoch: what follows this net's head is not known")
             return None
         rows = np.concatenate([samples.rows("train"), samples.rows("val")])
