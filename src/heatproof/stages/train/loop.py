@@ -54,7 +54,7 @@ def fit(task_of: Callable[[Phase], Task], settings: TrainSettings, folder: Path 
     done = Fitted(**saved.record, best=saved.best) if saved is not None else Fitted()
     phases = settings.all_phases()
     for number, phase in list(enumerate(phases))[done.phase :]:
-        done.phase = number
+        done.phase, start = number, time.monotonic()
         task = task_of(phase)
         optimizer = OPTIMIZERS[settings.optimizer](task.parameters, lr=phase.lr, weight_decay=settings.weight_decay)
         if saved is not None:
@@ -66,14 +66,15 @@ def fit(task_of: Callable[[Phase], Task], settings: TrainSettings, folder: Path 
         class_weights = balanced_weights(task) if settings.class_weights else None
         # One more than a batch: the last one takes in an image that would be left alone.
         parts = Parts(done.part or settings.batch + 1)
-        _run(Work(task, settings, phase, optimizer, class_weights, parts), done, folder, progress)
+        _run(Work(task, settings, phase, optimizer, class_weights, parts), done, folder, start, progress)
     _put(done.best, task)
     task.learning(False)
     return done
 
 
-def _run(work: Work, done: Fitted, folder: Path | None, progress: bool) -> None:
-    """The epochs of a phase that are still to come."""
+def _run(work: Work, done: Fitted, folder: Path | None, start: float, progress: bool) -> None:
+    """The epochs of a phase that are still to come; the first one takes as long as from `start` on, so that the time
+    in which features are stored counts."""
     task, settings = work.task, work.settings
     sign, validated = MONITORS[settings.monitor], len(task.val_rows) > 0
     steps = -(-len(task.train_rows) // settings.batch)
@@ -83,10 +84,11 @@ def _run(work: Work, done: Fitted, folder: Path | None, progress: bool) -> None:
             scores = [sign * entry[settings.monitor] for entry in done.of_phase()] if validated else []
             if scores and 0 < settings.patience <= len(scores) - 1 - int(np.argmax(scores)):
                 break
-            start, epoch = time.monotonic(), len(done.history) + 1
+            epoch = len(done.history) + 1
             entry: dict[str, float] = {"epoch": epoch, "phase": done.phase + 1}
             entry |= learn(work, epoch, scores, bar) | validate(work, epoch)
-            entry["seconds"] = time.monotonic() - start
+            now = time.monotonic()
+            entry["seconds"], start = now - start, now
             done.history.append(entry)
             _keep_best(done, task, sign * entry[settings.monitor] if validated else float(epoch))
             if work.parts.size < settings.batch:
