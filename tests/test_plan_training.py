@@ -80,3 +80,16 @@ def test_random_weights_are_needed_for_a_start_from_scratch(tmp_path):
 def test_recall_of_named_classes_can_be_monitored():
     train = planned("train.monitor=val_recall", "train.monitor_classes=[smooth, spiculated]").train
     assert train.monitor_classes == ("smooth", "spiculated")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model=timm"], r"model\.name: a net of timm must be named"),
+        (["model=timm", "model.name=vit_smal_patch16_224"], "Did you mean 'vit_small_patch16_224'"),
+        (["model=torchvision", "model.name=resnet19"], r"model\.name: torchvision has no such classifier"),
+    ],
+)
+def test_a_library_s_net_is_known_before_work_starts(overrides, message):
+    with pytest.raises(HeatproofError, match=message):
+        planned(*overrides)

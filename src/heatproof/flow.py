@@ -40,10 +40,13 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.stages.report import report
     from heatproof.stages.report.data import data_report
     from heatproof.stages.track import collect
-    from heatproof.stages.train import train
+    from heatproof.stages.train import check_net, train
 
     store, clock = Store(), Clock()
     with clock("load"):
+        if plan.stage != "load":
+            classes = next(iter(plan.counts.values()), {})
+            check_net(plan.model, len(classes), plan.load.channels, plan.load.size, plan.train)
         samples = load(plan.dataset, plan.load, store)
     if plan.stage == "load":
         facts = facts_of(plan, clock.seconds, {"used": 0}, list(samples.remarks))

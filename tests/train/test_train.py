@@ -1,3 +1,4 @@
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +8,12 @@ import torch
 import toy
 
 from heatproof.base.errors import HeatproofError
-from heatproof.base.registry import bind
+from heatproof.base.registry import bind, preset
 from heatproof.base.settings import LoadSettings, Phase
 from heatproof.base.store import Store
 from heatproof.base.weights import state_hash
 from heatproof.stages.load import load
-from heatproof.stages.train import train
+from heatproof.stages.train import check_net, train
 from heatproof.stages.train.tasks import Tasks
 
 
@@ -303,3 +304,28 @@ def test_monitored_classes_must_be_there(store):
     samples.table.loc[(samples.table["label"] == 1) & (samples.table["split"] == "val"), "split"] = "test"
     with pytest.raises(HeatproofError, match="no image of c1 in the split val"):
         run(store, samples, monitor="val_recall", monitor_classes=("c1",))
+
+
+@pytest.mark.parametrize(
+    ("model", "size", "settings", "message"),
+    [
+        (preset("model", "vit_b_16"), 100, {}, r"dataset\.size: vit_b_16 cuts images into patches"),
+        (preset("model", "vgg16"), 20, {}, r"model vgg16: the net cannot take images of 20 x 20 px"),
+        (bind("model", "small_cnn", {"one_logit": True}), 64, {}, r"and there are 3"),
+        (preset("model", "resnet18"), 64, {"policy": "frozen", "unfreeze": 500}, r"train\.unfreeze: the backbone has 40"),
+        (preset("model", "densenet121"), 64, {"policy": "frozen", "unfreeze": 9}, None),
+        (bind("model", "torchvision", {"name": "resnet18", "weights": "imagenet"}), 64, {}, None),
+    ],
+)
+def test_a_net_is_tried_before_images_are_loaded(model, size, settings, message):
+    """Without numbers: no weights are drawn or fetched."""
+    before = torch.random.get_rng_state()
+    with pytest.raises(HeatproofError, match=message) if message else nullcontext():
+        check_net(model, 3, 1, size, toy.training(**settings))
+    assert torch.random.get_rng_state().equal(before)
+
+
+def test_a_file_of_weights_is_tried_before_images_are_loaded(weights):
+    check_net(pretrained(weights), 3, 3, 64, toy.training(policy="frozen", unfreeze=0))
+    with pytest.raises(HeatproofError, match="the file lacks tensors of this net"):
+        check_net(pretrained(weights, "resnet18"), 3, 3, 64, toy.training(policy="frozen", unfreeze=0))

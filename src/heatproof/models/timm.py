@@ -38,8 +38,9 @@ def timm(
     does not fit is refused. `head`, `one_logit`, `normalise`: as for torchvision's nets. Nets of a fixed input size get
     positions for images of `size` px, those of weights interpolated by timm.
     """
-    cfg = _config(name)
+    check_name(name)
     assert name is not None
+    cfg: Any = library.get_pretrained_cfg(name)
     outputs = num_outputs(num_classes, one_logit)
     fixed: dict[str, Any] = {"img_size": size} if size is not None and cfg.fixed_input_size else {}
     net = _created(name, cfg, weights == "imagenet", outputs if head == "linear" else cfg.num_classes, fixed)
@@ -66,14 +67,14 @@ def timm(
     return two_logits_outside(net) if one_logit else net
 
 
-def _config(name: str | None) -> Any:
+def check_name(name: str | None) -> None:
+    """Nothing; raises HeatproofError for a name that timm has not."""
     hint = "timm.list_models() lists all of them."
     if name is None:
         raise HeatproofError(fault("model.name", "a net of timm must be named", hint=hint))
     if not library.is_model(name.partition(".")[0]) or library.get_pretrained_cfg(name) is None:
         near = get_close_matches(name, library.list_models(), n=8, cutoff=0.5)
         raise HeatproofError(fault("model.name", "timm has no such classifier", got=name, choices=near, hint=hint))
-    return library.get_pretrained_cfg(name)
 
 
 def _created(name: str, cfg: Any, pretrained: bool, num_classes: int, fixed: dict[str, Any]) -> nn.Module:

@@ -48,11 +48,8 @@ def torchvision(
     DenseNets get a module `features.relu5` for the ReLU that their forward pass applies to `features` unnamed, so that
     the last layer holds what the head sees.
     """
-    known = library.list_models(module=library)
-    if name is None:
-        raise HeatproofError(fault("model.name", "a net of torchvision must be named", choices=known))
-    if name not in known:
-        raise HeatproofError(fault("model.name", "torchvision has no such classifier", got=name, choices=known))
+    check_name(name)
+    assert name is not None
     outputs = num_outputs(num_classes, one_logit)
     published = library.get_model_weights(name).DEFAULT
     extra: dict[str, Any] = {}
@@ -82,6 +79,15 @@ def torchvision(
     net = normalise_inside(net, mean, std)
     set_provenance(net, provenance)
     return two_logits_outside(net) if one_logit else net
+
+
+def check_name(name: str | None) -> None:
+    """Nothing; raises HeatproofError for a name that torchvision has not."""
+    known = library.list_models(module=library)
+    if name is None:
+        raise HeatproofError(fault("model.name", "a net of torchvision must be named", choices=known))
+    if name not in known:
+        raise HeatproofError(fault("model.name", "torchvision has no such classifier", got=name, choices=known))
 
 
 def _with_head(net: nn.Module, name: str, kind: Dense, outputs: int) -> nn.Module:

@@ -19,7 +19,7 @@ from heatproof.stages.plan.methods import explainers, families, methods_of
 from heatproof.stages.plan.metrics import metrics_of
 from heatproof.stages.plan.record import Plan, ReportSettings, Tracking, compare_trainings
 from heatproof.stages.plan.sections import section, settings_of, unknown_keys, value_of
-from heatproof.stages.plan.training import check_monitored, check_weights, train_of
+from heatproof.stages.plan.training import check_monitored, check_name, check_weights, train_of
 
 ROOT_TYPES = {
     "name": "str",
@@ -81,6 +81,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
                    got=evaluation.rerun_images)  # fmt: skip
     _check_background(methods, counts, annotation, faults)
     if model and train:
+        check_name(model, faults)
         check_weights(model, train, faults)
         _check_fit(model, methods, faults)
     if report and tracking and report.runs is not None and root["stage"] != "report" and not tracking.upload:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from heatproof.base import train_rules
+from heatproof.base import registry, train_rules
 from heatproof.base.errors import Faults
 from heatproof.base.recipes import recipe
 from heatproof.base.registry import Bound
@@ -48,6 +49,18 @@ def check_monitored(train: TrainSettings, counts: Counts, faults: Faults) -> Non
             faults.add(
                 "train.monitor_classes", "no image to validate of this class", got=name, hint="See dataset.split."
             )
+
+
+def check_name(model: Bound, faults: Faults) -> None:
+    """Note a library's net that is not named, or whose name the library has not; those of shipped presets are known."""
+    if "name" not in model.settings:
+        return
+    name = model.settings["name"]
+    files = (registry.conf_file("model", option) or {} for option in registry.conf_names("model"))
+    if name is None or name not in {file.get("name") for file in files}:
+        module = sys.modules[model.choice.load().__module__]
+        with faults.gathered():
+            getattr(module, "check_name", lambda _name: None)(name)
 
 
 def check_weights(model: Bound, train: TrainSettings, faults: Faults) -> None:

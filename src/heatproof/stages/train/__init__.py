@@ -19,7 +19,15 @@ from heatproof.base.registry import Bound, hash_of
 from heatproof.base.settings import Compute, TrainSettings
 from heatproof.base.weights import file_hash, read_state
 from heatproof.stages.train import checkpoint
-from heatproof.stages.train.building import as_given, built, classifier_of, model_identity, title_of, weights_do_not_fit
+from heatproof.stages.train.building import (
+    as_given,
+    built,
+    check_net,
+    classifier_of,
+    model_identity,
+    title_of,
+    weights_do_not_fit,
+)
 from heatproof.stages.train.loop import fit
 from heatproof.stages.train.tasks import Tasks
 
@@ -27,6 +35,8 @@ if TYPE_CHECKING:
     from heatproof.base.store import Store
 
 VERSION = 3
+
+__all__ = ["check", "check_net", "train"]
 
 
 def train(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from heatproof.base.background import background_of, prior_of
 from heatproof.base.errors import HeatproofError, fault
@@ -16,7 +17,9 @@ from heatproof.base.layers import explanation_layers, head_names
 from heatproof.base.nets import TwoLogits, build_net, normalisation, provenance_of, untrained
 from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
+from heatproof.base.settings import TrainSettings
 from heatproof.base.weights import file_hash, read_state, state_hash
+from heatproof.stages.train.freezing import trained_layers
 
 
 def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
@@ -26,11 +29,37 @@ def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
     net = build_net(model, len(samples.classes) or _classes_of_weights(model, channels, size), channels, size).to(
         device
     )
-    example = samples.images(np.arange(1)).to(device)
+    logits = _tried(net, samples.images(np.arange(1)).to(device), model)
+    return TwoLogits(net).eval() if logits.reshape(1, -1).shape[1] == 1 else net
+
+
+def check_net(model: Bound, num_classes: int, channels: int, size: int, settings: TrainSettings) -> None:
+    """Nothing; raises HeatproofError, before images are loaded, where the net cannot be built, does not take its file of
+    weights or images of this size, or has fewer layers than are to be trained.
+
+    The net is built and run on torch's meta device, without numbers; published weights are not fetched.
+    """
+    quiet = untrained(model) if model.settings.get("weights") == "imagenet" else model
+    try:
+        with torch.device("meta"), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*no-op")  # weights have nowhere to go here
+            net = build_net(quiet, max(2, num_classes), channels, size)
+            _tried(net, torch.zeros(1, channels, size, size), model)
+    except (NotImplementedError, TypeError, RuntimeError):
+        return  # it needs numbers: the net itself will say what is wrong, if anything is
+    if settings.policy == "frozen":
+        for phase in settings.all_phases():
+            trained_layers(net, head_names(net), phase.unfreeze)
+
+
+def _tried(net: nn.Module, example: Tensor, model: Bound) -> Tensor:
+    """The logits of an image; raises HeatproofError where the net cannot take it."""
     try:
         with torch.inference_mode():
-            logits = net(example)
+            logits: Tensor = net(example)
     except (RuntimeError, ValueError, AssertionError) as error:
+        if "meta" in str(error):
+            raise
         height, width = example.shape[-2:]
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise HeatproofError(
@@ -40,7 +69,7 @@ def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
                 hint="Try a larger dataset.size.",
             )
         ) from error
-    return TwoLogits(net).eval() if logits.reshape(1, -1).shape[1] == 1 else net
+    return logits
 
 
 def _classes_of_weights(model: Bound, channels: int, size: int) -> int:
