@@ -276,7 +276,11 @@ def test_features_are_stored_of_the_given_backbone_alone(store, weights):
         bind("model", "torchvision", {"name": "shufflenet_v2_x0_5"})(3, 3), samples,
         toy.training(policy="frozen", phases=again), toy.CPU, torch.device("cpu"), store, {}, False,
     )  # fmt: skip
-    assert [tasks.of(phase).logits == tasks._through_net for phase in tasks.settings.all_phases()] == [False, True, True]
+    assert [tasks.of(phase).logits == tasks._through_net for phase in tasks.settings.all_phases()] == [
+        False,
+        True,
+        True,
+    ]
 
 
 def test_what_is_for_cuda_alone_is_remarked_upon(store):
@@ -312,7 +316,12 @@ def test_monitored_classes_must_be_there(store):
         (preset("model", "vit_b_16"), 100, {}, r"dataset\.size: vit_b_16 cuts images into patches"),
         (preset("model", "vgg16"), 20, {}, r"model vgg16: the net cannot take images of 20 x 20 px"),
         (bind("model", "small_cnn", {"one_logit": True}), 64, {}, r"and there are 3"),
-        (preset("model", "resnet18"), 64, {"policy": "frozen", "unfreeze": 500}, r"train\.unfreeze: the backbone has 40"),
+        (
+            preset("model", "resnet18"),
+            64,
+            {"policy": "frozen", "unfreeze": 500},
+            r"train\.unfreeze: the backbone has 40",
+        ),
         (preset("model", "densenet121"), 64, {"policy": "frozen", "unfreeze": 9}, None),
         (bind("model", "torchvision", {"name": "resnet18", "weights": "imagenet"}), 64, {}, None),
     ],

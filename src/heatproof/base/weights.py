@@ -82,7 +82,8 @@ def load_state(
 ) -> list[str]:
     """Weights put into a net; the names of what was left out: the heads, where a size differs, and `optional`.
 
-    `heads`: names of what makes the logits. `optional`: prefixes of parts that the net may lack (auxiliary classifiers).
+    `heads`: names of what makes the logits. `optional`: prefixes of parts that the net may lack (auxiliary
+    classifiers).
     Raises: HeatproofError for anything else that is missing, superfluous or of another shape.
     """
     wanted = net.state_dict()

@@ -34,8 +34,8 @@ def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
 
 
 def check_net(model: Bound, num_classes: int, channels: int, size: int, settings: TrainSettings) -> None:
-    """Nothing; raises HeatproofError, before images are loaded, where the net cannot be built, does not take its file of
-    weights or images of this size, or has fewer layers than are to be trained.
+    """Nothing; raises HeatproofError, before images are loaded, where the net cannot be built, does not take its file
+    of weights or images of this size, or has fewer layers than are to be trained.
 
     The net is built and run on torch's meta device, without numbers; published weights are not fetched.
     """
