@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from heatproof.base.hooks import quiet
-from heatproof.base.layers import head_name
+from heatproof.base.layers import head_names
 
 GRAINS = ("coarse", "fine")
 # A module that holds more of the layers with weights than this share is a stack and is opened. ResNet-152's third stage
@@ -54,7 +54,7 @@ def weight_blocks(module: nn.Module, example: Float[Tensor, "n c h w"], grain: s
     """
     order = first_calls(module, example)
     parts = dict(module.named_modules())
-    head = head_name(module)
+    head = ("", *head_names(module))[-1]
     units, opened = _stages(parts)
     if grain == "fine":
         units, opened = _unrolled(units, opened, parts, head)
