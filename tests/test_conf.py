@@ -119,7 +119,8 @@ def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
     (tmp_path / "any.npy").touch()
     for option in registry.conf_names(group):
         value = f"[{option}]" if group in ("explainer", "metrics") else option
-        more = [f"model.name={option}"] if option in ("torchvision", "timm") else []
+        named = {"torchvision": "resnet18", "timm": "deit_tiny_patch16_224"}
+        more = [f"model.name={named[option]}"] if option in named else []
         if option == "files" and group == "explainer":
             more = [f"explainer.files.folder={tmp_path}"]
         if group == "explainer" and "attention" in registry.preset("explainer", option).facts.get("needs", ()):
@@ -132,6 +133,7 @@ def test_every_option_composes_and_plans(group: str, tmp_path: Path) -> None:
         assert option in {
             *names,
             plan.model_name,
+            plan.model.name,
             "phases" if plan.train.phases else plan.train.policy,
             job.config["views"]["name"],
             *job.config["metrics"],
