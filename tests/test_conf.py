@@ -66,6 +66,7 @@ def test_facts_are_those_that_the_design_names(kind: str) -> None:
             "needs",
             "asks",
             "same_as",
+            "pairs",
             "reruns",
             "floor",
             "shifted",

@@ -9,6 +9,7 @@ import stocked
 import torch
 
 from heatproof.base.passes import Engine
+from heatproof.base.records import Maps
 from heatproof.base.store import Store
 from heatproof.stages import explain, measure
 from heatproof.stages.measure.table import COLUMNS
@@ -188,3 +189,30 @@ def test_curves_survive_storing(tmp_path):
     area = np.trapezoid(ends["y"], ends["x"])
     own = first.table[(first.table["column"] == "deletion") & (first.table["image"] == "image000")]
     assert area == pytest.approx(own[own["method"] == "gradcam"]["value"].iloc[0], abs=2e-3)
+
+
+def test_methods_are_compared_pair_by_pair(tmp_path):
+    chosen = [m for m in stocked.methods("gradcam", "saliency", "centre") if m.alter is None]
+    scores = measured(tmp_path, methods=chosen, metrics=["agreement_pearson", "agreement_iou", "effective_area"])
+    pairs, count = scores.pairs, len(chosen)
+    assert list(pairs.columns) == ["image", "method_a", "method_b", "metric", "value"]
+    assert len(pairs) == 12 * 2 * count * (count - 1) // 2
+    assert not pairs.duplicated(["image", "method_a", "method_b", "metric"]).any()
+    assert set(scores.table["metric"]) == {"effective_area"}
+    assert pairs["value"].notna().mean() > 0.9
+    assert (pairs[pairs["metric"] == "agreement_pearson"]["value"].dropna().abs() <= 1).all()
+
+
+def test_a_map_without_order_agrees_with_nobody():
+    samples = stocked.samples(3)
+    chosen = stocked.methods("random", "centre")
+    files = {"random": np.random.default_rng(0).random((3, 16, 16), np.float32), "centre": np.ones((3, 16, 16), "f4")}
+    files["centre"][1] = np.linspace(0, 1, 256).reshape(16, 16)
+    status = {"random": ("ok",) * 3, "centre": ("constant", "ok", "constant")}
+    maps = Maps(np.arange(3), np.zeros(3, int), np.zeros(3, int), tuple(chosen), files, {}, status)
+    (metric,) = stocked.metrics("agreement_iou")
+    (area,) = stocked.metrics("effective_area")
+    scores = measure.measure_tensors(
+        stocked.classifier(), samples.images(np.arange(3)), maps, [metric, area], stocked.MEASURE
+    )
+    assert scores.pairs["value"].isna().tolist() == [True, False, True]

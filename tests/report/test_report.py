@@ -11,7 +11,7 @@ import pytest
 
 from heatproof.stages.report import report
 from heatproof.stages.report.findings import find
-from heatproof.stages.report.tables import terminal
+from heatproof.stages.report.tables import agreement_frame, terminal
 
 FEW = fabricated.METRICS[:4]
 EVIL = ("<script>alert(1)</script>", "50% & $x_1$ | \\input{a}", "結節 #2")
@@ -224,3 +224,21 @@ def test_a_click_sorts_a_table(made, tmp_path):
     shown = [float(text) for text in re.findall(r'<td data-sort="([^"]+)"', body)[:: len(fabricated.METRICS)]]
     assert shown == sorted(shown, reverse=True)
     assert len(shown) == 7
+
+
+def test_agreement_is_a_matrix_a_metric():
+    pairs = pd.DataFrame(
+        [
+            *(("1", "a", "b", "agreement_iou", 0.5), ("2", "a", "b", "agreement_iou", 0.7)),
+            *(("1", "a", "c", "agreement_iou", 0.1), ("2", "a", "c", "agreement_iou", np.nan)),
+            *(("1", "b", "c", "agreement_iou", 0.2), ("2", "b", "c", "agreement_iou", 0.4)),
+        ],
+        columns=["image", "method_a", "method_b", "metric", "value"],
+    )
+    frame = agreement_frame(pairs)
+    assert frame["method"].tolist() == ["a", "b", "c"]
+    assert frame["n"].tolist() == [1, 2, 1]
+    np.testing.assert_allclose(
+        frame[["a", "b", "c"]], [[np.nan, 0.6, 0.1], [0.6, np.nan, 0.3], [0.1, 0.3, np.nan]], atol=1e-12
+    )
+    assert agreement_frame(pairs.iloc[:0]).empty

@@ -147,6 +147,11 @@ class Case:
         assert self.weight_blocks is not None, "nobody said what the net is made of"
         return self.weight_blocks(grain)
 
+    @property
+    def name(self) -> str:
+        """The method's name."""
+        return "" if self.method is None else str(self.method.name)
+
     def seeds(self, role: str) -> Int64[Tensor, " b"]:
         """One seed per image for a random choice that is the same for all methods."""
         found = [fields.image_seed(self.seed, image, role) for image in self.image_ids]

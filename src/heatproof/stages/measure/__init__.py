@@ -28,6 +28,7 @@ from heatproof.base.store import Store
 from heatproof.base.twin import Twin
 from heatproof.stages.measure.block import block_of, block_of_samples, measure_block
 from heatproof.stages.measure.cells import Cell, Found, cells_of, common_identity
+from heatproof.stages.measure.pairs import compares
 from heatproof.stages.measure.storing import joined, keep_block, read, read_block, write
 from heatproof.stages.measure.table import scores_of
 
@@ -55,7 +56,8 @@ def measure(
     """
     methods = [method for method in maps.methods if method.alter != "shifted"]
     common = common_identity(samples, classifier, maps, settings, evaluation)
-    cells = cells_of(methods, metrics, common, None if permuted is None else permuted.identity)
+    single = [choice for choice in metrics if not compares(choice)]
+    cells = cells_of(methods, single, common, None if permuted is None else permuted.identity)
     found: dict[int, Found] = {}
     for place, cell in enumerate(cells):
         folder = store.find("scores", cell.identity)
@@ -100,7 +102,8 @@ def measure_tensors(
     n = len(images)
     if table is None:
         table = pd.DataFrame({"image": [str(i) for i in range(n)], "group": None, "label": None})
-    cells = cells_of([method for method in maps.methods if method.alter != "shifted"], metrics, {})
+    single = [choice for choice in metrics if not compares(choice)]
+    cells = cells_of([method for method in maps.methods if method.alter != "shifted"], single, {})
     numbered = dict(enumerate(cells))
     twin = Twin(classifier.module, images[:2].to(classifier.device))
     ids = [str(image) for image in table["image"]]

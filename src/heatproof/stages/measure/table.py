@@ -11,6 +11,7 @@ import pandas as pd
 from heatproof.base.records import Maps, Method, MetricChoice, Scores
 from heatproof.base.settings import MeasureSettings
 from heatproof.stages.measure.cells import Cell, Found
+from heatproof.stages.measure.pairs import pairs_of
 
 COLUMNS = [
     *("image", "group", "label", "predicted", "method", "base", "layer", "views", "fusion", "control_of", "metric"),
@@ -34,7 +35,7 @@ def scores_of(
     return Scores(
         pd.concat(rows, ignore_index=True)[COLUMNS],
         pd.concat([EMPTY_CURVES, *(curve_rows_of(table, cell, found[place]) for place, cell in enumerate(cells))]),
-        pd.DataFrame(columns=["image", "method_a", "method_b", "metric", "value"]),
+        pairs_of(table, maps, metrics, settings),
         tuple(maps.methods),
         tuple(metrics),
         passes,

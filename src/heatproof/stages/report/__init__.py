@@ -53,7 +53,7 @@ def report(
     ):
         files.append(folder / f"{name}.parquet")
         frame.to_parquet(files[-1], index=False)
-    files += tables.write(findings, predictions, classifier, folder / "tables")
+    files += tables.write(findings, predictions, classifier, folder / "tables", scores.pairs)
     drawn = [*carried, *figures.draw(
         folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps
     )]  # fmt: skip

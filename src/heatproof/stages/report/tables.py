@@ -269,9 +269,30 @@ def notes(findings: Findings, *, protocol: str) -> list[str]:
 # ---------------------------------------------------------------------------------------------------------- files
 
 
-def write(findings: Findings, predictions: Predictions, classifier: Classifier, folder: Path) -> list[Path]:
+def agreement_frame(pairs: pd.DataFrame) -> pd.DataFrame:
+    """Mean over images of how two methods agree, a matrix for each metric: a row per method, a column per method, and
+    the number of images of the pair that fewest are defined on."""
+    frames = []
+    for metric, found in pairs.dropna(subset="value").groupby("metric", sort=False):
+        turned = found.rename(columns={"method_a": "method_b", "method_b": "method_a"})
+        both = pd.concat([found, turned]).groupby(["method_a", "method_b"], sort=False)["value"]
+        names = list(dict.fromkeys([*found["method_a"], *found["method_b"]]))
+        matrix = both.mean().unstack().reindex(index=names, columns=names)
+        count = both.count().groupby("method_a").min().reindex(names)
+        frames.append(matrix.assign(n=count).rename_axis(index="method", columns=None).reset_index())
+        frames[-1].insert(0, "metric", metric)
+    return pd.concat(frames, ignore_index=True) if frames else pd.DataFrame()
+
+
+def write(
+    findings: Findings,
+    predictions: Predictions,
+    classifier: Classifier,
+    folder: Path,
+    pairs: pd.DataFrame | None = None,
+) -> list[Path]:
     """Write tables/NAME.{csv,md,tex}: metrics, controls, comparisons, classifier, classification_report, confusion,
-    history."""
+    history, and agreement where methods were compared with each other."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*findings.of("main"), *findings.of("excess")]
     comparisons, classified = comparisons_frame(findings), report_frame(predictions, classifier.classes)
@@ -286,6 +307,7 @@ def write(findings: Findings, predictions: Predictions, classifier: Classifier, 
                 "classifier": classifier_frame(predictions),
                 "confusion": confusion_frame(predictions, classifier.classes),
                 "history": history_frame(classifier),
+                "agreement": pd.DataFrame() if pairs is None else agreement_frame(pairs),
             }.items()
         },
     }
