@@ -49,7 +49,8 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             check_net(plan.model, len(classes), plan.load.channels, plan.load.size, plan.train)
         samples = load(plan.dataset, plan.load, store)
     if plan.stage == "load":
-        facts = facts_of(plan, clock.seconds, {"used": 0}, list(samples.remarks))
+        # What the plan says of nets, methods and metrics has no place in a report of the data.
+        facts = {**facts_of(plan, clock.seconds, {"used": 0}, []), "warnings": list(dict.fromkeys(samples.remarks))}
         done = data_report(folder, samples=samples, facts=facts, **preview_of(samples, plan))
         collect(folder, **plan.tracked(), report=done)
         return done

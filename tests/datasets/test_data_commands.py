@@ -80,6 +80,36 @@ def test_a_run_on_images_without_labels(tmp_path):
     assert (folder / "report.html").is_file()
 
 
+def test_unlabelled_images_are_looked_at_without_a_net_for_them(tmp_path, capsys, monkeypatch):
+    """What is wrong with the data alone is told: nothing of methods, metrics or nets, on a set that no default fits."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEATPROOF_STORE", str(tmp_path / "store"))
+    root = tmp_path / "data"
+    layouts.images(root)
+    (root / "broken.png").write_bytes(b"")
+    overrides = ["dataset=images", f"dataset.root={root}", "dataset.size=64", "dataset.on_bad_image=skip", "stage=load"]
+    assert cli.main(overrides) == 0
+    assert "note: 1 of " in capsys.readouterr().out
+    summary = json.loads((tmp_path / "results" / "latest" / "summary.json").read_text())
+    assert summary["counts"]["train"] == {"unlabelled": 0}
+    assert [text for text in summary["warnings"] if "broken.png" not in text and "left out" not in text] == []
+
+
+def test_a_random_split_is_told_before_the_verdicts(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HEATPROOF_STORE", str(tmp_path / "store"))
+    overrides = ["dataset.num_images=60", "dataset.split=random", *TINY]
+    assert cli.main(overrides) == 0
+    results = tmp_path / "results" / "latest"
+    summary = json.loads((results / "summary.json").read_text())
+    assert len(summary["audit"]) == 1
+    shown = capsys.readouterr().out
+    assert shown.index("warning: split=random") < shown.index(summary["verdicts"][0])
+    page = (results / "report.html").read_text()
+    assert page.count("split=random: nothing keeps") == 1
+    assert page.index("split=random: nothing keeps") < page.index("What the numbers allow to say")
+
+
 def test_masks_of_another_aspect_stop_a_run_before_training(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HEATPROOF_STORE", str(tmp_path / "store"))

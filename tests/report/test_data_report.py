@@ -65,9 +65,11 @@ def test_everything_is_written_and_listed(made):
 
 def test_numbers_are_those_of_the_table(made):
     samples, report = made
-    sizes = pd.read_csv(report.folder / "tables" / "data_sizes.csv").set_index("class")
-    assert sizes.loc["plain", ["images", "width_mean", "height_max"]].tolist() == [23, 64, 64]
-    assert sizes.loc[NASTY, ["images", "width_mean", "height_max"]].tolist() == [15, 128, 64]
+    sizes = pd.read_csv(report.folder / "tables" / "data_sizes.csv").set_index(["class", "side"])
+    assert list(sizes) == ["images", "mean", "std", "min", "25%", "50%", "75%", "max"]
+    assert sizes.loc[("plain", "width"), ["images", "mean", "max"]].tolist() == [23, 64, 64]
+    assert sizes.loc[(NASTY, "width"), ["images", "mean", "max"]].tolist() == [15, 128, 128]
+    assert sizes.loc[(NASTY, "height"), ["images", "mean", "max"]].tolist() == [15, 64, 64]
     greys = pd.read_csv(report.folder / "tables" / "data_greys.csv").set_index("class")
     own = samples.pixels[(samples.table["label_name"] == "plain").to_numpy()].reshape(23, -1)
     np.testing.assert_allclose(greys.loc["plain", "mean_median"], np.median(own.mean(1)))
@@ -99,6 +101,16 @@ def test_the_terminal_is_told_counts_notes_and_warnings(made):
     assert report.verdicts[0].startswith("warning: split=random")
     assert any("size tells the class" in line for line in report.verdicts)
     assert len(report.verdicts) == len(samples.audit.warnings)
+
+
+def test_pairs_stand_with_the_worst_first_and_say_once_what_both_share(made):
+    samples, report = made
+    shown = (report.folder / "tables" / "data_pairs.md").read_text().splitlines()
+    assert shown[0] == "| image_a | image_b | class | split | similarity | dHash bits | same file |"
+    across = samples.audit.tables["pairs"]["across"].tolist()
+    assert across == sorted(across, reverse=True)
+    assert any(across)
+    assert [" / " in row.split("|")[4] for row in shown[2:]] == across
 
 
 def test_unlabelled_images_and_many_classes_are_drawn_too(tmp_path):

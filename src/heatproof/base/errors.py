@@ -27,7 +27,7 @@ def fault(where: str, wrong: str, *, got: object = None, choices: Iterable[objec
     if got is not None:
         text += f", got {got!r}"
     text = text.rstrip(".") + "."
-    near = get_close_matches(str(got), names, n=1, cutoff=0.5) if got is not None else []
+    near = get_close_matches(str(got), names, n=1, cutoff=0.5) if got is not None and not isinstance(got, list) else []
     if near:
         text += f" Did you mean {near[0]!r}?"
     if names:

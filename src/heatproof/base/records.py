@@ -110,6 +110,11 @@ class Audit:
     notes: tuple[str, ...]
     tables: Mapping[str, pd.DataFrame]
 
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The warnings as the terminal and MLflow say them."""
+        return tuple(f"warning: {text}" for text in self.warnings)
+
 
 @dataclass(frozen=True)
 class Classifier:

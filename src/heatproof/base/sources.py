@@ -38,7 +38,12 @@ def with_classes(source: Source, classes: tuple[str, ...] | None) -> Source:
     if source.classes and len(wanted) < 2:
         faults.append(
             fault(
-                "dataset.classes", "a classifier needs at least two classes", got=list(wanted), choices=source.classes
+                "dataset.classes",
+                "a classifier needs at least two classes",
+                got=list(wanted),
+                choices=source.classes,
+                hint="Images of one class are explained without labels, by a net that is trained already: "
+                "dataset=images (or dataset.label=none of imagenet_boxes) and train=none.",
             )
         )
     if not faults:

@@ -60,7 +60,7 @@ def _counts(samples: Samples) -> pd.DataFrame:
 
 
 def _pairs(samples: Samples, settings: LoadSettings) -> pd.DataFrame:
-    """Exact copies and near-duplicates, the most alike first."""
+    """Exact copies and near-duplicates, the worst first: different labels, then across splits, then the most alike."""
     import pandas as pd
 
     table = samples.table
@@ -81,7 +81,7 @@ def _pairs(samples: Samples, settings: LoadSettings) -> pd.DataFrame:
         for name, column in (("image", "image"), ("class", "label_name"), ("split", "split"), ("group", "group"))
         for letter, side in (("a", one), ("b", other))
     }
-    return pd.DataFrame(
+    found = pd.DataFrame(
         {
             **columns,
             "similarity": [links[pair][0] for pair in order],
@@ -93,6 +93,7 @@ def _pairs(samples: Samples, settings: LoadSettings) -> pd.DataFrame:
             "row_b": second,
         }
     )
+    return found.sort_values(["conflict", "across"], ascending=False, kind="stable", ignore_index=True)
 
 
 def _curve(samples: Samples, settings: LoadSettings) -> pd.DataFrame:

@@ -67,9 +67,14 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     report = section(config["report"], "report", ReportSettings, faults)
     value_of(config["sweep"].get("fail_fast"), "bool", "sweep.fail_fast", faults)
     methods = methods_of(config, faults)
-    counts, annotation, split = _data(config, dataset, load, train.policy if train else "none", faults, warnings)
-    if train and counts:
-        check_monitored(train, counts, faults)
+    # What a run looks at the data for asks neither for a net nor for images to train it on.
+    looks = root["stage"] == "load"
+    counts, annotation, split, regrouped = _data(config, dataset, load, faults, warnings)
+    if counts and not looks:
+        if config["eval"].get("split") in counts:
+            warnings += check_counts(counts, config["eval"], train.policy if train else "none", faults)
+        if train:
+            check_monitored(train, counts, faults)
     metrics = metrics_of(config, families(methods), annotation, faults, warnings)
     if train and train.policy == "none" and (untrained := compare_trainings(metrics)):
         warnings.append(f"{', '.join(untrained)}: undefined, for train=none trains no net, nor one on permuted labels.")
@@ -79,10 +84,12 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     if evaluation and evaluation.shards > 1 and evaluation.rerun_images is not None:
         faults.add("eval.rerun_images", "is drawn from all images, which a shard does not have; leave it null",
                    got=evaluation.rerun_images)  # fmt: skip
-    _check_background(methods, counts, annotation, faults)
+    if not looks:
+        _check_background(methods, counts, annotation, faults)
     if model and train:
         check_name(model, faults)
-        check_weights(model, train, faults)
+        if not looks:
+            check_weights(model, train, faults)
         _check_fit(model, methods, faults)
     if report and tracking and report.runs is not None and root["stage"] != "report" and not tracking.upload:
         faults.add("report.runs", "earlier runs are reported, or sent, not run again", got=report.runs,
@@ -125,6 +132,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
         seedless_hash=decides.whole().seedless().hash(),
         anew=root["anew"],
         split=split,
+        regrouped=regrouped,
         counts=counts,
         passes=maps + perturbed,
         seconds=seconds_of(maps, perturbed, trained, model_name, load, train, compute),
@@ -189,15 +197,15 @@ def _data(
     config: Mapping[str, Any],
     dataset: Bound | None,
     load: LoadSettings | None,
-    policy: str,
     faults: Faults,
     warnings: list[str],
-) -> tuple[Counts, str | None, str]:
-    """Images per split and class, the kind of annotation that the data have, and the kind of split."""
+) -> tuple[Counts, str | None, str, bool]:
+    """Images per split and class, the kind of annotation that the data have, the kind of split, and whether loading
+    draws it again, when near-duplicates are known."""
     supposed = dataset.facts.get("annotation") if dataset else "mask"
     source = source_of(dataset, load, faults) if dataset is not None and load is not None else None
     if source is None or load is None:
-        return {}, supposed, ""
+        return {}, supposed, "", False
     warnings += source.remarks
     target = config.get("target")
     if isinstance(target, str) and target not in ("predicted", "true", *source.classes):
@@ -208,12 +216,9 @@ def _data(
     elif positive is not None and positive not in classes:
         faults.add("eval.positive", "no such class", got=positive, choices=classes)
     counts = counted(source, load, faults)
-    if counts and config["eval"].get("split") in counts:
-        warnings += check_counts(counts, config["eval"], policy, faults)
-    if load.near and source.identity is None and splits.is_drawn(source.rows, load):
-        warnings.append("images per split are counted before near-duplicates are kept together")
     annotation = next((row.annotation for row in source.rows if row.annotation), None)
-    return counts, annotation, splits.kind_of(source.rows, load)
+    regrouped = load.near and source.identity is None and splits.is_drawn(source.rows, load)
+    return counts, annotation, splits.kind_of(source.rows, load), regrouped
 
 
 def _fitting_default(

@@ -41,8 +41,9 @@ class Plan:
     `methods`: those under test, then their controls. `config`: the composed config in plain types. `hash`: of all that
     decides a number (no paths, tracking, report, device, batch sizes of passes); `whole_hash`: of the same run without
     its shard, `seedless_hash`: and without its seeds. `anew`: run although the same plan has finished before. `split`:
-    the kind of split that `load.split` comes to. `counts`: split -> class -> images. `passes`: images that the network
-    is run on after training, estimated; `seconds`: a rough guess for this machine.
+    the kind of split that `load.split` comes to; `regrouped`: loading draws it again, with near-duplicates kept
+    together. `counts`: split -> class -> images before that. `passes`: images that the network is run on after
+    training, estimated; `seconds`: a rough guess for this machine.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Plan:
     seedless_hash: str
     anew: bool
     split: str
+    regrouped: bool
     counts: Mapping[str, Mapping[str, int]]
     passes: int
     seconds: float

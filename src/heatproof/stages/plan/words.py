@@ -15,7 +15,7 @@ def plan_text(plan: Plan) -> str:
         f"plan {plan.hash}  {plan.name}",
         "",
         f"data set    {plan.dataset_name}, {plan.load.channels} x {plan.load.size} x {plan.load.size} px, "
-        f"split {plan.split}",
+        f"split {plan.split}" + (", here before near-duplicates are kept together" if plan.regrouped else ""),
         *(f"            {line}" for line in _counts(plan)),
         f"model       {plan.model_name}, train={plan.train.policy}"
         + (

@@ -85,7 +85,9 @@ def report(
     files.append(_text(folder / "records.json", json.dumps(kept(classifier, predictions, scores, facts))))
     # Last, so that a summary says that the rest is complete.
     files.append(_text(folder / "summary.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)))
-    return Report(folder, summary, tables.terminal(findings, protocol=protocol), lines, tuple(files))
+    # What puts the data in doubt puts every verdict in doubt.
+    told = (*samples.audit.lines, *lines) if samples.audit else lines
+    return Report(folder, summary, tables.terminal(findings, protocol=protocol), told, tuple(files))
 
 
 def _text(path: Path, content: str) -> Path:

@@ -25,7 +25,7 @@ TITLES = {
     "greys": "Mean grey value and contrast (standard deviation within an image), per class",
     "masks": "Annotations: images, empty ones, share of the image (0 to 1) that the others take",
     "clues": "Properties of files that tell the class",
-    "pairs": "Exact copies and near-duplicates, the most alike first",
+    "pairs": "Exact copies and near-duplicates: different labels first, then across splits, then the most alike",
     "curve": "Pairs, images and leaks by threshold",
 }
 
@@ -63,7 +63,7 @@ def data_report(
         files.append(folder / name)
         files[-1].write_text(text, encoding="utf-8")
     return Report(
-        folder, summary, _terminal(samples, audit), tuple(f"warning: {line}" for line in audit.warnings), tuple(files)
+        folder, summary, _terminal(samples, audit), audit.lines, tuple(files)
     )
 
 
@@ -82,16 +82,14 @@ def _drawn(folder: Path, made: Iterable[Drawing]) -> list[tuple[str, str, list[P
 def _frames(samples: Samples) -> dict[str, pd.DataFrame]:
     """Sizes and grey values, described per class."""
     table = samples.table.assign(label_name=samples.table["label_name"].fillna("unlabelled"))
-    sizes = table.groupby("label_name", sort=False)[["width", "height"]].describe()
-    sizes.columns = [f"{side}_{figure}" for side, figure in sizes.columns]
-    sizes = sizes.drop(columns="height_count").rename(columns={"width_count": "images"}).reset_index()
-    sizes["images"] = sizes["images"].astype(int)
+    sizes = table.groupby("label_name", sort=False)[["width", "height"]].describe().stack(level=0)
+    sizes = sizes.rename_axis(["class", "side"]).reset_index().astype({"count": int}).rename(columns={"count": "images"})
     means = np.array([pixels.mean() for pixels in samples.pixels])
     spreads = np.array([pixels.std() for pixels in samples.pixels])
     greys = pd.DataFrame({"label_name": table["label_name"], "mean": means, "contrast": spreads})
     greys = greys.groupby("label_name", sort=False).agg(["median", "min", "max"])
     greys.columns = [f"{what}_{figure}" for what, figure in greys.columns]
-    return {"sizes": sizes.rename(columns={"label_name": "class"}), "greys": greys.rename_axis("class").reset_index()}
+    return {"sizes": sizes, "greys": greys.rename_axis("class").reset_index()}
 
 
 def _write(folder: Path, name: str, frame: pd.DataFrame) -> list[Path]:
@@ -107,8 +105,21 @@ def _write(folder: Path, name: str, frame: pd.DataFrame) -> list[Path]:
 
 
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:
-    kept = frame.drop(columns=["row_a", "row_b"], errors="ignore").head(SHOWN_PAIRS)
+    kept = _short_pairs(frame).head(SHOWN_PAIRS)
     return kept.apply(lambda column: column.map(_text)) if len(kept) else kept
+
+
+def _short_pairs(frame: pd.DataFrame) -> pd.DataFrame:
+    """Pairs as a page has room for: what both images share is said once, groups are left to the csv. Other tables stay
+    as they are."""
+    if "image_a" not in frame:
+        return frame
+    both = {}
+    for name in ("class", "split"):
+        one, other = (frame[f"{name}_{letter}"].map(_text) for letter in "ab")
+        both[name] = one.where(one == other, one + " / " + other)
+    columns = frame[["image_a", "image_b"]].assign(**both).join(frame[["similarity", "distance", "exact"]])
+    return columns.rename(columns={"distance": "dHash bits", "exact": "same file"})
 
 
 def _text(value: object) -> str:
@@ -141,6 +152,7 @@ def _summary(samples: Samples, audit: Audit, facts: Mapping[str, Any]) -> dict[s
             "pairs_across_splits": int(pairs["across"].sum()),
             "label_conflicts": int(pairs["conflict"].sum()),
         },
+        "audit": list(audit.warnings),
         "notes": list(audit.notes),
         "warnings": list(facts.get("warnings") or ()),
     }
@@ -179,4 +191,5 @@ def _terminal(samples: Samples, audit: Audit) -> str:
     ]
     if counts is not None:
         lines += [counts.to_string(index=False), ""]
-    return "\n".join([*lines, *audit.notes])
+    remarks = [f"note: {text}" for text in dict.fromkeys(samples.remarks) if text not in audit.warnings]
+    return "\n".join([*lines, *audit.notes, *remarks])

@@ -79,6 +79,7 @@ def summarise(
         "notes": notes or {},
         "passes": dict(passes),
         "seconds": dict(facts.get("seconds") or {}),
+        "audit": list(samples.audit.warnings) if samples.audit else [],
         "warnings": list(facts.get("warnings") or ()),
     }
     plain: dict[str, Any] = _plain(made)
