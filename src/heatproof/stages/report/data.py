@@ -105,15 +105,15 @@ def _write(folder: Path, name: str, frame: pd.DataFrame) -> list[Path]:
 
 
 def _shown(frame: pd.DataFrame) -> pd.DataFrame:
-    kept = _short_pairs(frame).head(SHOWN_PAIRS)
+    kept = _short(frame).head(SHOWN_PAIRS)
     return kept.apply(lambda column: column.map(_text)) if len(kept) else kept
 
 
-def _short_pairs(frame: pd.DataFrame) -> pd.DataFrame:
-    """Pairs as a page has room for: what both images share is said once, groups are left to the csv. Other tables stay
-    as they are."""
+def _short(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table as a page has room for: what both images of a pair share is said once, their groups and the text of a
+    clue, which stands among the warnings, are left to the csv."""
     if "image_a" not in frame:
-        return frame
+        return frame.drop(columns="text", errors="ignore")
     both = {}
     for name in ("class", "split"):
         one, other = (frame[f"{name}_{letter}"].map(_text) for letter in "ab")
@@ -179,7 +179,7 @@ def _page(
         if name in frames and len(frames[name])
     ]
     return page.get_template("data.html").render(
-        summary=summary, warnings=summary["warnings"], notes=audit.notes, tables=shown, figures=figures, config=config
+        summary=summary, warnings=audit.warnings, notes=audit.notes, tables=shown, figures=figures, config=config
     )
 
 
