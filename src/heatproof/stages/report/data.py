@@ -62,9 +62,7 @@ def data_report(
     ):
         files.append(folder / name)
         files[-1].write_text(text, encoding="utf-8")
-    return Report(
-        folder, summary, _terminal(samples, audit), audit.lines, tuple(files)
-    )
+    return Report(folder, summary, _terminal(samples, audit), audit.lines, tuple(files))
 
 
 def _drawn(folder: Path, made: Iterable[Drawing]) -> list[tuple[str, str, list[Path]]]:
@@ -83,7 +81,9 @@ def _frames(samples: Samples) -> dict[str, pd.DataFrame]:
     """Sizes and grey values, described per class."""
     table = samples.table.assign(label_name=samples.table["label_name"].fillna("unlabelled"))
     sizes = table.groupby("label_name", sort=False)[["width", "height"]].describe().stack(level=0)
-    sizes = sizes.rename_axis(["class", "side"]).reset_index().astype({"count": int}).rename(columns={"count": "images"})
+    sizes = (
+        sizes.rename_axis(["class", "side"]).reset_index().astype({"count": int}).rename(columns={"count": "images"})
+    )
     means = np.array([pixels.mean() for pixels in samples.pixels])
     spreads = np.array([pixels.std() for pixels in samples.pixels])
     greys = pd.DataFrame({"label_name": table["label_name"], "mean": means, "contrast": spreads})
