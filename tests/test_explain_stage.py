@@ -156,7 +156,9 @@ def test_notes_of_draws_and_of_views_are_kept(tmp_path):
         assert set(maps.notes["rise"]) == {"half_samples_rho"}
         assert maps.notes["rise"]["half_samples_rho"].shape == (12,)
         fused = maps.notes["gradcam:three.mean"]
-        assert set(fused) == {"dose_1", "dose_2", "dose_3", *(f"round_trip_{n}" for n in ("1_identity", "2_flip", "3_rotate"))}  # fmt: skip  # noqa: E501
+        views = ("1_identity", "2_flip", "3_rotate")
+        by_view = [f"{what}_{view}" for what in ("round_trip", "leave_one_out") for view in views]
+        assert set(fused) == {"dose_1", "dose_2", "dose_3", *by_view, "coefficient_of_variation", "common_area"}
         np.testing.assert_allclose(fused["dose_3"], 1)
         assert (fused["dose_1"] <= fused["dose_3"] + 1e-9).all()
         np.testing.assert_allclose(fused["round_trip_2_flip"], 0, atol=1e-7)

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from heatproof.base.outbox import recorded
-from heatproof.base.records import Report, Samples
+from heatproof.base.records import Classifier, Report, Samples
 from heatproof.base.store import Store
+from heatproof.base.trained import LOOK, Trained
 
 if TYPE_CHECKING:
     from heatproof.stages.plan import Plan
@@ -31,14 +32,15 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.base import notes
-    from heatproof.base.nets import check_layers
     from heatproof.base.permuted import permuted_labels, permuted_training
+    from heatproof.base.trial import check_methods
     from heatproof.stages.explain import explain
     from heatproof.stages.load import load
     from heatproof.stages.measure import measure
     from heatproof.stages.predict import predict
     from heatproof.stages.report import report
     from heatproof.stages.report.data import data_report
+    from heatproof.stages.report.pictures import pictures
     from heatproof.stages.track import collect
     from heatproof.stages.train import check_net, train
 
@@ -55,9 +57,13 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
         collect(folder, **plan.tracked(), report=done)
         return done
     with clock("train"):
-        named = [method.layer for method in plan.methods if method.layer is not None]
-        check_layers(plan.model, samples.images(samples.rows(plan.eval.split)[:1]), len(samples.classes), named)
-        classifier = train(samples, plan.model, plan.train, plan.compute, store, progress=progress)
+        example = samples.images(samples.rows(plan.eval.split)[:1])
+        num_classes = len(plan.trained.classes if plan.trained else samples.classes)
+        check_methods(plan.model, example, num_classes, plan.methods, to_explain(plan, samples))
+        classifier = train(
+            samples, plan.model, plan.train, plan.compute, store, trained=plan.trained, progress=progress
+        )
+        trained_of(plan, classifier).write(folder)
     if plan.stage == "train":
         return stopped(folder, "train", f"best epoch {classifier.best_epoch}", classifier.remarks)
     with clock("predict"):
@@ -71,6 +77,19 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             samples, classifier, predictions, plan.methods, plan.explain,
             protocol=plan.measure.protocol, store=store, progress=progress,
         )  # fmt: skip
+    if plan.picture and plan.stage is None:
+        facts = facts_of(plan, clock.seconds, maps.passes, [*classifier.remarks, *maps.remarks])
+        done = pictures(
+            folder,
+            samples=samples,
+            classifier=classifier,
+            predictions=predictions,
+            maps=maps,
+            facts=facts,
+            alphas=plan.report.alphas,
+        )
+        collect(folder, **plan.tracked(), report=done)
+        return done
     if plan.stage == "explain":
         return stopped(folder, "explain", f"{len(maps.rows)} images x {len(maps.files)} methods", maps.remarks)
     permuted = None
@@ -93,6 +112,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
                 [*samples.remarks, *classifier.remarks, *maps.remarks, *notes.remarks(maps.notes)],
             ),
             seed=plan.seed, keep_maps=plan.report.maps, protocol=plan.measure.protocol,
+            alphas=plan.report.alphas,
         )  # fmt: skip
     collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)
     return done
@@ -109,6 +129,29 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[stage] = round(time.perf_counter() - start, 2)
+
+
+def to_explain(plan: Plan, samples: Samples) -> list[str]:
+    """The images that will be explained, where that does not depend on the net; else none."""
+    from heatproof.stages.predict.explained import explained_rows
+
+    if plan.eval.only_correct:
+        return []
+    rows = explained_rows(samples, samples.table, plan.eval, plan.load.seed)
+    return [str(image) for image in samples.table["image"].loc[rows]]
+
+
+def trained_of(plan: Plan, classifier: Classifier) -> Trained:
+    """What another run needs of this one's net."""
+    return Trained(
+        name=plan.model_name,
+        model={key: value for key, value in plan.config["model"].items() if key != "checkpoint"},
+        look={key: getattr(plan.load, key) for key in LOOK},
+        classes=classifier.classes,
+        weights=None if classifier.weights is None else str(classifier.weights.absolute()),
+        identity=classifier.identity,
+        train_mean=classifier.train_mean,
+    )
 
 
 def stopped(folder: Path, stage: str, found: str, remarks: tuple[str, ...]) -> Report:

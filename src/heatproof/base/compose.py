@@ -35,10 +35,11 @@ from omegaconf.errors import OmegaConfBaseException
 
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.registry import conf_folder, extra_folders, load_plugins
+from heatproof.base.trained import expanded
 
 CONFIG = "config"
 # Keys whose value is a path or a pattern: blanks, commas and brackets in it are meant literally.
-PATH_KEY = re.compile(r"(?:.*\.)?(?:root|weights|masks|folder|file|runs|image|\w+_pattern)")
+PATH_KEY = re.compile(r"(?:.*\.)?(?:root|weights|masks|folder|file|runs|image|checkpoint|\w+_pattern)")
 PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 LITERAL = {"null", "true", "false", "nan", "inf"}
 
@@ -94,7 +95,7 @@ def command(
 ) -> Command:
     """The jobs of a command; `check` makes something of each job (a plan) and its faults join those of composition."""
     prepare()
-    texts = [quoted(text, multirun=multirun) for text in overrides]
+    texts = expanded([quoted(text, multirun=multirun) for text in overrides])
     found: dict[str, list[int]] = {}
     jobs: list[Job] = []
     checked: list[Checked] = []

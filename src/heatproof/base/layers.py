@@ -124,6 +124,8 @@ def unreached(module: nn.Module, example: Float[Tensor, "n c h w"], names: Itera
 
         with _hooked(module, {name: record(name) for name in names}), _given(module) as given:
             logits = module(images)
+        if not outputs:
+            return set()
         read = (given or [logits])[-1].flatten()
         # Weights that no normalisation cancels, as it would a plain sum.
         weights = torch.arange(len(read), device=read.device, dtype=read.dtype).cos()

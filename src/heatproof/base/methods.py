@@ -17,8 +17,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from heatproof.base import fields, hooks, notes
-from heatproof.base.aggregate import dose_curve, round_trip_error, spread
+from heatproof.base.aggregate import (
+    coefficient_of_variation,
+    common_valid,
+    dose_curve,
+    leave_one_out,
+    round_trip_error,
+    spread,
+)
 from heatproof.base.altered import gaussian_blur
+from heatproof.base.correlations import pearson
 from heatproof.base.forwards import forwards_of, shared_forwards
 from heatproof.base.names import MethodName
 from heatproof.base.records import Classifier, MapBatch, Method
@@ -161,9 +169,10 @@ def _with_combined(
         if method.of:
             assert method.explainer is not None
             batches = [made[names[hash_of(part.identity())]] for part in method.of]
-            maps = method.explainer(torch.stack([batch.maps for batch in batches]))
+            with notes.collected() as found:
+                maps = method.explainer(torch.stack([batch.maps for batch in batches]))
             valid = torch.stack([batch.valid for batch in batches]).all(0)
-            result[str(method.name)] = MapBatch(maps.detach().float(), valid)
+            result[str(method.name)] = MapBatch(maps.detach().float(), valid, notes=found)
     return result
 
 
@@ -288,13 +297,23 @@ def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool) -> 
 def _described(
     method: Method, maps: Tensor, valid: Tensor, fused: Tensor, ways: Sequence[Unwarp]
 ) -> dict[str, Float[Tensor, " b"]]:
-    """The dose curve of a fusion, on every so many-th pixel (`CURVE_SIDE` of a side), and its views' round trips."""
+    """What a fusion's views add, on every so many-th pixel (`CURVE_SIDE` of a side): dose curve, leave-one-out maps
+    beside the fused one (Pearson's r over the pixels that all views see), coefficient of variation (median over
+    pixels); and, on all pixels, each view's round trip and the share of the image that every view sees."""
     assert method.fusion is not None
     step = max(1, min(maps.shape[-2:]) // CURVE_SIDE)
     thinned = maps[..., ::step, ::step], valid[..., ::step, ::step]
     notes_of = {f"dose_{n}": curve for n, curve in enumerate(dose_curve(*thinned, method.fusion), 1)}
+    left_out = leave_one_out(*thinned, method.fusion) if len(method.views) > 1 else ()
+    whole, seen = method.fusion(*thinned), common_valid(thinned[1])
     for n, (view, way) in enumerate(zip(method.views, ways, strict=True), 1):
         notes_of[f"round_trip_{n}_{view.name}"] = round_trip_error(fused, way)[0]
+        if len(left_out):
+            notes_of[f"leave_one_out_{n}_{view.name}"] = pearson(left_out[n - 1], whole, seen)
+    scale = str(method.fusion.settings.get("scale", "none"))
+    share = coefficient_of_variation(*thinned, scale=scale).flatten(1).double()
+    notes_of["coefficient_of_variation"] = share.nanmedian(1).values
+    notes_of["common_area"] = common_valid(valid).flatten(1).double().mean(1)
     return notes_of
 
 

@@ -126,7 +126,8 @@ class Classifier:
     made them. `history`: one mapping per epoch (epoch, train_loss, val_loss, val_accuracy, seconds, lr).
     `background`: some training images in [0, 1] for explainers that compare with them, on the CPU, or None.
     `prior`: mean annotation of the training images, on the CPU, or None. `trained`: how many weights the last phase of
-    the training changed, None where that is not known.
+    the training changed, None where that is not known. `weights`: the file
+    that holds them all, None where they were given by `model.weights`.
     """
 
     module: nn.Module
@@ -143,6 +144,7 @@ class Classifier:
     remarks: tuple[str, ...] = ()
     background: Float[Tensor, "k c h w"] | None = None
     prior: Float[Tensor, "h w"] | None = None
+    weights: Path | None = None
 
     @property
     def device(self) -> torch.device:

@@ -47,7 +47,7 @@ FUNCTION_KEY = {
 # Keys of an explainer's entry that the plan reads: not settings of the function.
 ENTRY_KEYS = ("layer", "views", "fusion", "rerun_images", "of")
 # Key of a model's file that names the preset: it decides nothing, so that equal nets are one net.
-MODEL_KEYS = ("label",)
+MODEL_KEYS = ("label", "checkpoint")
 # Keyword-only parameters that the caller of a choice supplies: neither settings nor YAML keys.
 SUPPLIED: dict[str, tuple[str, ...]] = {
     "explainer": ("layer", "seeds", "ids"),

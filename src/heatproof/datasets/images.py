@@ -1,5 +1,7 @@
 """A flat folder of images without labels."""
 
+from pathlib import Path
+
 from heatproof.base.dicom import default_group
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.folders import images_below, root_folder
@@ -12,9 +14,14 @@ from heatproof.base.registry import choice
     annotation=None, needs_root=True, official=False, study=False, grouped=False, version=1, source="your own images"
 )
 def images(*, root: str | None) -> Source:
-    """All images in `root` and the folders in it, without labels: for a net that is trained already, which explains
+    """The image `root`, or all images in the folder `root` and the folders in it, without labels: for a net that is
+    trained already, which explains
     what it predicts (train=none, target=predicted). Every image is in the test split; DICOM files are grouped by their
     patient."""
+    if root is not None and (file := Path(root).expanduser()).is_file():
+        return Source(
+            (Row(file.name, str(file), None, default_group(file)),), (), read=lambda row: decode(str(row.path))
+        )
     folder = root_folder("images", root)
     names, remarks = images_below(folder)
     if not names:

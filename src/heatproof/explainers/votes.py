@@ -9,17 +9,24 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heatproof.base.correlations import fractional_ranks
+from heatproof.base.notes import note
 from heatproof.base.registry import choice
 from heatproof.base.values import norm
+
+# Votes of a high-confidence pixel: two of three, study 5.
+HIGH = 2
 
 
 @choice(combines=True, source="Akgündoğdu 2025, Eq. 7-9")
 def votes(maps: Float[Tensor, "k b h w"], *, threshold: float) -> Float[Tensor, "b h w"]:
     """Share of the explainers whose map, scaled to [0, 1], is at least `threshold` at a pixel: 0, 1/k, ..., 1.
 
-    A constant map votes nowhere.
+    A constant map votes nowhere. Notes the share of the image with at least `HIGH` votes, study 5's
+    high-confidence mask.
     """
-    counted = vote_counts(maps, threshold).float() / len(maps)
+    counts = vote_counts(maps, threshold)
+    note("high_confidence_area", high_confidence(counts, HIGH).flatten(1).double().mean(1))
+    counted = counts / len(maps)
     return torch.where(torch.isfinite(maps).all(0), counted, torch.nan)
 
 
@@ -36,5 +43,5 @@ def vote_counts(maps: Float[Tensor, "k b h w"], threshold: float) -> Float[Tenso
 
 
 def high_confidence(counts: Float[Tensor, "b h w"], at_least: int) -> Bool[Tensor, "b h w"]:
-    """Pixels with that many votes; study 5 takes two of three."""
+    """Pixels with that many votes."""
     return counts >= at_least

@@ -29,7 +29,7 @@ from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
 
 # Raise it when the maps of an unchanged method change.
-VERSION = 1
+VERSION = 2
 # Images that the blur of the "blurred" controls is matched on.
 MATCHED = 64
 

@@ -29,6 +29,7 @@ class Decisive:
     eval: EvalSettings
     measure: MeasureSettings
     compute: Compute
+    net: str | None = None  # identity of an earlier run's, which is taken as it is
 
     def hash(self) -> str:
         """The plan's hash."""
@@ -44,6 +45,7 @@ class Decisive:
                 "eval": dataclasses.asdict(self.eval),
                 "measure": dataclasses.asdict(self.measure),
                 "compute": {"precision": self.compute.precision},
+                **({"net": self.net} if self.net else {}),
             }
         )
 

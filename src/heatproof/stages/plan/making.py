@@ -12,6 +12,7 @@ from heatproof.base.records import Method
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings
 from heatproof.base.shards import BLOCK, blocks_of, shard_of
+from heatproof.base.trained import Trained, trained_in
 from heatproof.stages.plan.cost import passes_of, seconds_of
 from heatproof.stages.plan.data import Counts, check_counts, counted, source_of
 from heatproof.stages.plan.hashes import Decisive
@@ -41,8 +42,8 @@ SECTIONS = (
 # The default explainer of a net without spatial layers: what study 2 explains its nets by.
 WITHOUT_LAYERS = "occlusion"
 # Keys whose work is still to come; a value in one of them is refused rather than ignored.
-NOT_YET = ("image", "arm", "scale")
-ROOT_KEYS = (*ROOT_TYPES, *NOT_YET, *SECTIONS)
+NOT_YET = ("arm", "scale")
+ROOT_KEYS = (*ROOT_TYPES, *NOT_YET, "image", *SECTIONS)
 LOAD_KEYS = tuple(field.name for field in dataclasses.fields(LoadSettings))
 
 
@@ -53,6 +54,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     config = _as_text(config)
     root = _root(config, faults)
     config = {**config, **{key: {} for key in SECTIONS if not isinstance(config.get(key), Mapping)}}
+    config, earlier = _with_earlier(config, faults)
     load = section(
         {key: value for key, value in config["dataset"].items() if key in LOAD_KEYS}, "dataset", LoadSettings, faults
     )
@@ -69,13 +71,14 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     methods = methods_of(config, faults)
     # What a run looks at the data for asks neither for a net nor for images to train it on.
     looks = root["stage"] == "load"
-    counts, annotation, split, regrouped = _data(config, dataset, load, faults, warnings)
+    classes = earlier.classes if earlier else ()
+    counts, annotation, split, regrouped = _data(config, dataset, load, classes, faults, warnings)
     if counts and not looks:
         if config["eval"].get("split") in counts:
             warnings += check_counts(counts, config["eval"], train.policy if train else "none", faults)
         if train:
             check_monitored(train, counts, faults)
-    metrics = metrics_of(config, families(methods), annotation, faults, warnings)
+    metrics = () if config.get("image") else metrics_of(config, families(methods), annotation, faults, warnings)
     if train and train.policy == "none" and (untrained := compare_trainings(metrics)):
         warnings.append(f"{', '.join(untrained)}: undefined, for train=none trains no net, nor one on permuted labels.")
     if evaluation and evaluation.shard >= evaluation.shards:
@@ -86,9 +89,11 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
                    got=evaluation.rerun_images)  # fmt: skip
     if not looks:
         _check_background(methods, counts, annotation, faults)
+    if earlier and train and train.policy != "none":
+        faults.add("train", "the net of model.checkpoint is taken as it is", got=train.policy, hint="train=none")
     if model and train:
         check_name(model, faults)
-        if not looks:
+        if not looks and config["model"].get("checkpoint") is None:
             check_weights(model, train, faults)
         _check_fit(model, methods, faults)
     if report and tracking and report.runs is not None and root["stage"] != "report" and not tracking.upload:
@@ -104,7 +109,8 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     model_name = str(config["model"].get("label") or model.settings.get("name") or model.name)
     maps, perturbed = passes_of(methods, metrics, images, measure, load.size)
     trained = sum(counts["train"].values())
-    decides = Decisive(dataset, load, model, train, methods, metrics, explain, evaluation, measure, compute)
+    decides = Decisive(dataset, load, model, train, methods, metrics, explain, evaluation, measure, compute,
+                       earlier.identity if earlier else None)  # fmt: skip
     warnings += _few_blocks(evaluation, there)
     return Plan(
         name=root["name"],
@@ -137,7 +143,18 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
         passes=maps + perturbed,
         seconds=seconds_of(maps, perturbed, trained, model_name, load, train, compute),
         warnings=tuple(warnings),
+        trained=earlier,
     )
+
+
+def _with_earlier(config: dict[str, Any], faults: Faults) -> tuple[dict[str, Any], Trained | None]:
+    """The config with the net of the run that `model.checkpoint` names."""
+    folder = config["model"].get("checkpoint")
+    with faults.gathered():
+        if folder is not None:
+            found = trained_in(str(folder))
+            return {**config, "model": {**found.model, "checkpoint": str(folder)}}, found
+    return config, None
 
 
 def _as_text(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -197,19 +214,24 @@ def _data(
     config: Mapping[str, Any],
     dataset: Bound | None,
     load: LoadSettings | None,
+    known: Sequence[str],
     faults: Faults,
     warnings: list[str],
 ) -> tuple[Counts, str | None, str, bool]:
     """Images per split and class, the kind of annotation that the data have, the kind of split, and whether loading
-    draws it again, when near-duplicates are known."""
+    draws it again, when near-duplicates are known. `known`: classes of a net that is there already."""
     supposed = dataset.facts.get("annotation") if dataset else "mask"
     source = source_of(dataset, load, faults) if dataset is not None and load is not None else None
     if source is None or load is None:
         return {}, supposed, "", False
     warnings += source.remarks
-    target = config.get("target")
-    if isinstance(target, str) and target not in ("predicted", "true", *source.classes):
-        faults.add("target", "no such class", got=target, choices=("predicted", "true", *source.classes))
+    target, named = config.get("target"), known or source.classes
+    if isinstance(target, str) and target not in ("predicted", "true", *named):
+        faults.add("target", "no such class", got=target, choices=("predicted", "true", *named))
+    if known and source.classes and tuple(load.classes or source.classes) != tuple(known):
+        hint = f"dataset.classes=[{','.join(known)}] puts them into its order."
+        faults.add("model.checkpoint", f"its net tells apart {', '.join(known)}", got=load.classes or source.classes,
+                   hint=hint)  # fmt: skip
     positive, classes = config["eval"].get("positive"), load.classes or source.classes
     if positive is not None and len(classes) != 2:
         faults.add("eval.positive", "only of two classes one is positive; leave it null", got=positive, choices=classes)

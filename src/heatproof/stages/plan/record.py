@@ -9,6 +9,7 @@ from typing import Any
 from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
+from heatproof.base.trained import Trained
 
 # Overrides that the name of a run says already, or that change no number.
 UNTOLD = ("dataset", "model", "name", "dataset.root", "model.weights", "device", "stage", "image")
@@ -26,12 +27,14 @@ class Tracking:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """`report.*`: folders of earlier runs (names or patterns), whether maps are kept as files, and which figures the
-    summary of a sweep shows (None = accuracy and every metric)."""
+    """`report.*`: folders of earlier runs (names or patterns), whether maps are kept as files, which figures the
+    summary of a sweep shows (None = accuracy and every metric), and how strongly overlays cover the image (0 to 1, one
+    column for each)."""
 
     runs: str | list[str] | None
     maps: bool
     figures: list[str] | None
+    alphas: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,8 @@ class Plan:
     its shard, `seedless_hash`: and without its seeds. `anew`: run although the same plan has finished before. `split`:
     the kind of split that `load.split` comes to; `regrouped`: loading draws it again, with near-duplicates kept
     together. `counts`: split -> class -> images before that. `passes`: images that the network is run on after
-    training, estimated; `seconds`: a rough guess for this machine.
+    training, estimated; `seconds`: a rough guess for this machine. `trained`: the net
+    of an earlier run that is taken as it is.
     """
 
     name: str
@@ -76,6 +80,12 @@ class Plan:
     passes: int
     seconds: float
     warnings: tuple[str, ...]
+    trained: Trained | None = None
+
+    @property
+    def picture(self) -> bool:
+        """Whether maps of pictures are all that is asked for."""
+        return self.config.get("image") is not None
 
     @property
     def trains_on_permuted_labels(self) -> bool:

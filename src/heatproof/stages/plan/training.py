@@ -75,9 +75,9 @@ def check_weights(model: Bound, train: TrainSettings, faults: Faults) -> None:
             "finetune": "begins with pretrained weights",
         }[train.policy]
         hint = (
-            "Name them: model.weights=FILE or model.weights=imagenet."
+            "Name them: model.weights=FILE or model.weights=imagenet; model.checkpoint=FOLDER takes the net of a run."
             if "weights" in model.choice.parameters
-            else f"{model.name} takes no weights: train=scratch."
+            else f"{model.name} takes no weights: train=scratch, or the net of a run: model.checkpoint=FOLDER."
         )
         faults.add("train", f"train={train.policy} {what}, and there are no weights", hint=hint)
     if weights is not None and train.policy == "scratch":

@@ -26,6 +26,7 @@ def report(
     keep_maps: bool = False,
     protocol: str = "sound",
     carried: Sequence[tuple[str, str, Sequence[Path]]] = (),
+    alphas: Sequence[float] = (0.4,),
 ) -> Report:
     """Everything that a run leaves in its folder, and what the terminal prints of it.
 
@@ -39,6 +40,7 @@ def report(
     from heatproof.stages.report.kept import kept
     from heatproof.stages.report.summary import summarise
     from heatproof.stages.report.verdicts import verdicts
+    from heatproof.stages.report.views import views_frame
 
     folder.mkdir(parents=True, exist_ok=True)
     findings = find(scores, seed=seed, size=samples.pixels.shape[1])
@@ -54,8 +56,12 @@ def report(
         files.append(folder / f"{name}.parquet")
         frame.to_parquet(files[-1], index=False)
     files += tables.write(findings, predictions, classifier, folder / "tables", scores.pairs)
+    views = views_frame(maps, findings.seed)
+    if len(views):
+        files += tables.write_table(folder / "tables", "views", views, tables.rounded(views))
     drawn = [*carried, *figures.draw(
-        folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps
+        folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps,
+        alphas=alphas,
     )]  # fmt: skip
     files += [file for _, _, made in drawn for file in made]
     files.append(_text(folder / "figures" / "captions.md", figures.captions(drawn)))
@@ -78,6 +84,7 @@ def report(
         figures=figures.inlined(drawn),
         config=str(facts.get("config") or ""),
         protocol=protocol,
+        views=tables.rounded(views),
     )
     files.append(_text(folder / "report.html", html))
     if keep_maps:

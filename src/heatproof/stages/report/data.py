@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from heatproof.base.records import Audit, Report, Samples
 from heatproof.stages.report import figures, tables
 from heatproof.stages.report.data_figures import drawings
-from heatproof.stages.report.drawing import STYLE, Drawing, save
+from heatproof.stages.report.drawing import STYLE, drawn
 
 # Pairs shown on the page; the csv holds all.
 SHOWN_PAIRS = 50
@@ -51,30 +51,19 @@ def data_report(
     samples.table.to_parquet(files[0], index=False)
     for name, frame in frames.items():
         files += _write(folder / "tables", f"data_{name}", frame)
-    drawn = _drawn(folder / "figures", drawings(samples, audit, preview, preview_caption))
-    files += [file for _, _, made in drawn for file in made]
+    with matplotlib.rc_context(fname=STYLE):
+        made = drawn(folder / "figures", drawings(samples, audit, preview, preview_caption))
+    files += [file for _, _, saved in made for file in saved]
     summary = _summary(samples, audit, facts)
-    page = _page(samples, audit, frames, figures.inlined(drawn), summary, str(facts.get("config") or ""))
+    page = _page(samples, audit, frames, figures.inlined(made), summary, str(facts.get("config") or ""))
     for name, text in (
         ("data.html", page),
-        ("figures/captions.md", figures.captions(drawn)),
+        ("figures/captions.md", figures.captions(made)),
         ("summary.json", json.dumps(summary, indent=1, ensure_ascii=False, allow_nan=False)),
     ):
         files.append(folder / name)
         files[-1].write_text(text, encoding="utf-8")
     return Report(folder, summary, _terminal(samples, audit), audit.lines, tuple(files))
-
-
-def _drawn(folder: Path, made: Iterable[Drawing]) -> list[tuple[str, str, list[Path]]]:
-    """Name, caption and files of each figure."""
-    folder.mkdir(parents=True, exist_ok=True)
-    result = []
-    with matplotlib.rc_context(fname=STYLE):
-        for drawing in made:
-            files = [folder / f"{drawing.name}.{ending}" for ending in ("png", "pdf")]
-            save(drawing.figure, files)
-            result.append((drawing.name, drawing.caption, files))
-    return result
 
 
 def _frames(samples: Samples) -> dict[str, pd.DataFrame]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,17 @@ def save(figure: Figure, files: Sequence[Path]) -> None:
         for file in files:
             metadata = {"CreationDate": None} if file.suffix == ".pdf" else None
             figure.savefig(file, bbox_inches=box, metadata=metadata)
+
+
+def drawn(folder: Path, drawings: Iterable[Drawing]) -> list[tuple[str, str, list[Path]]]:
+    """Name, caption and files (PNG, PDF) of each figure, saved in `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = []
+    for drawing in drawings:
+        files = [folder / f"{drawing.name}.{ending}" for ending in ("png", "pdf")]
+        save(drawing.figure, files)
+        result.append((drawing.name, drawing.caption, files))
+    return result
 
 
 def short(text: str, most: int) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -21,16 +20,14 @@ from heatproof.stages.report.drawing import (
     STYLE,
     TESTED,
     Drawing,
-    save,
-    short,
+    drawn,
 )
 from heatproof.stages.report.evaluation import classifier_drawings
 from heatproof.stages.report.findings import EXCESS, Cell, Column, Findings
+from heatproof.stages.report.map_figures import map_drawings
+from heatproof.stages.report.shown import HEAT, OUTLINE, SPREAD, case_title, cases_of, held, unit, wrapped
 from heatproof.stages.report.tables import ARROWS, BRIEF, blur_notes, common_n
 
-HEAT, SPREAD = "inferno", "viridis"
-OUTLINE = "#00e5ff"
-CASES = 4
 PANEL_METHODS = 3
 # Metrics side by side in a figure as wide as a page.
 MOST_ACROSS = 6
@@ -44,20 +41,20 @@ def draw(
     classifier: Classifier,
     predictions: Predictions,
     maps: Maps,
+    alphas: Sequence[float] = (0.4,),
 ) -> list[tuple[str, str, list[Path]]]:
-    """Draw all figures into `folder` as PNG and PDF: (name, caption, files) of each one that there is data for."""
-    folder.mkdir(parents=True, exist_ok=True)
-    made = []
+    """Draw all figures into `folder` as PNG and PDF: (name, caption, files) of each one that there is data for.
+
+    `alphas`: how strongly overlays cover the image, one column for each.
+    """
     with matplotlib.rc_context(fname=STYLE):
-        for drawing in (
+        drawings = (
             *_panels(samples, predictions, maps),
+            *map_drawings(samples, classifier, predictions, maps, alphas=alphas, seed=findings.seed),
             *_metric_figures(findings),
             *classifier_drawings(classifier, predictions, seed=findings.seed),
-        ):
-            files = [folder / f"{drawing.name}.{ending}" for ending in ("png", "pdf")]
-            save(drawing.figure, files)
-            made.append((drawing.name, drawing.caption, files))
-    return made
+        )
+        return drawn(folder, drawings)
 
 
 # ---------------------------------------------------------------------------------------------------------- panel
@@ -65,35 +62,13 @@ def draw(
 
 def _panels(samples: Samples, predictions: Predictions, maps: Maps) -> Iterator[Drawing]:
     """The same cases for all methods: image with annotation, heat maps, a fusion's spread over its views."""
-    cases = _cases(samples, predictions, maps)
+    cases = cases_of(samples, predictions, maps)
     tested = [method for method in maps.methods if method.control_of is None and str(method.name) in maps.files]
     most = PANEL_METHODS if maps.sd_files else PANEL_METHODS + 2
     for number, start in enumerate(range(0, len(tested), most) if cases else ()):
         chosen = tested[start : start + most]
         name = "panel" if number == 0 else f"panel_{number + 1}"
         yield _panel(name, samples, predictions, maps, chosen, cases)
-
-
-def _cases(samples: Samples, predictions: Predictions, maps: Maps) -> list[int]:
-    """Places (in the maps) of up to four cases: a wrong prediction if there is one, then correct ones of the classes in
-    turn, annotated ones first; everything by position, so a rerun shows the same."""
-    images = samples.table["image"].iloc[maps.rows].to_numpy()
-    known = predictions.table.drop_duplicates("image").set_index("image").reindex(images)
-    annotated = samples.table["annotation"].notna().iloc[maps.rows].to_numpy() if samples.masks is not None else None
-    labels = known["label"].to_numpy(dtype=np.float64, na_value=np.nan)
-    correct = labels == known["predicted"].to_numpy(dtype=np.float64, na_value=np.nan)
-    order = np.arange(len(images)) if annotated is None else np.argsort(~annotated, kind="stable")
-    wrong = [int(i) for i in order if not correct[i] and np.isfinite(labels[i])][:1]
-    by_class: dict[float, list[int]] = {}
-    for i in order:
-        if int(i) not in wrong:
-            by_class.setdefault(float(np.nan_to_num(labels[i], nan=-1)), []).append(int(i))
-    right = []
-    queues = [by_class[label] for label in sorted(by_class)]
-    for turn in range(CASES):
-        right += [queue[turn] for queue in queues if turn < len(queue)]
-    room = CASES - len(wrong)
-    return sorted(right[:room], key=lambda i: (np.nan_to_num(labels[i], nan=-1), i)) + wrong
 
 
 def _panel(
@@ -123,7 +98,7 @@ def _panel(
             grid[line, place] = figure.add_axes((left / width, bottom / height, side / width, side / height))
     titles = ["image", *(str(m.name) for m in methods), *(f"sd of {m.name}" for m in spread)]
     heat = sd_image = None
-    spreads = {str(m.name): _held(maps.sd_files[str(m.name)])[list(cases)] for m in spread}
+    spreads = {str(m.name): held(maps.sd_files[str(m.name)])[list(cases)] for m in spread}
     top = max((float(np.nanmax(found, initial=0)) for found in spreads.values()), default=1) or 1
     for line, case in enumerate(cases):
         row = int(maps.rows[case])
@@ -131,11 +106,11 @@ def _panel(
         mask = None if samples.masks is None else np.asarray(samples.masks[row])
         first = grid[line, 0]
         first.imshow(pixels[..., 0] if pixels.shape[-1] == 1 else pixels, cmap="gray", vmin=0, vmax=255)
-        first.set_title(_case_title(samples, predictions, row), fontsize=6, pad=2)
+        first.set_title(case_title(samples, predictions, row), fontsize=6, pad=2)
         for axes, method in zip(grid[line, 1:], methods, strict=False):
             found = np.asarray(maps.array(str(method.name))[case], dtype=np.float64)
             state = maps.status[str(method.name)][case]
-            heat = axes.imshow(_unit(found), cmap=HEAT, vmin=0, vmax=1)
+            heat = axes.imshow(unit(found), cmap=HEAT, vmin=0, vmax=1)
             if state != "ok":
                 axes.text(0.5, 0.5, state, color="white", ha="center", va="center", transform=axes.transAxes)
         for axes, method in zip(grid[line, 1 + len(methods) :], spread, strict=True):
@@ -148,7 +123,7 @@ def _panel(
                 axes.contour(mask, levels=[0.5], colors=[OUTLINE], linewidths=0.8)
     for axes, text in zip(grid[0], titles, strict=True):
         axes.annotate(
-            _wrapped(text), (0.5, 1), (0, 18), xycoords="axes fraction", textcoords="offset points", ha="center",
+            wrapped(text), (0.5, 1), (0, 18), xycoords="axes fraction", textcoords="offset points", ha="center",
             va="bottom", fontsize=6.5,
         )  # fmt: skip
     for left, image, label in zip(bars, (heat, sd_image), ("map, min to max of each", "sd over views"), strict=False):
@@ -163,25 +138,6 @@ def _panel(
     if spread:
         caption += " sd: standard deviation per pixel over the aligned views of a fusion, one scale for all."
     return Drawing(name, figure, caption)
-
-
-def _case_title(samples: Samples, predictions: Predictions, row: int) -> str:
-    image = samples.table["image"].iloc[row]
-    found = predictions.table[predictions.table["image"] == image].iloc[0]
-    # Data without labels name no classes: those of the net stand in the columns.
-    classes = samples.classes or [str(name)[2:] for name in found.index if str(name).startswith("p_")]
-    predicted = classes[int(found["predicted"])]
-    text = f"pred. {short(predicted, 16)} {float(found.get(f'p_{predicted}', np.nan)):.2f}"
-    return text if pd.isna(found["label"]) else f"true {short(classes[int(found['label'])], 16)}\n{text}"
-
-
-def _held(held: Path | np.ndarray) -> np.ndarray:
-    return held if isinstance(held, np.ndarray) else np.asarray(np.load(held, mmap_mode="r"))
-
-
-def _unit(found: np.ndarray) -> np.ndarray:
-    low, high = np.nanmin(found), np.nanmax(found)
-    return (found - low) / (high - low) if high > low else np.zeros_like(found)
 
 
 # -------------------------------------------------------------------------------------------------------- metrics
@@ -338,12 +294,6 @@ def _dots(axes: Axes, findings: Findings, column: Column, methods: Sequence[Meth
             axes.errorbar(
                 found[0], place, xerr=found[1], color="black", fmt="|", markersize=7, linewidth=0.9, capsize=1.5
             )
-
-
-def _wrapped(text: str) -> str:
-    """A method's name on several lines, broken at its parts."""
-    parts = text.replace(":", ":\n").replace("sd of ", "sd of\n").split("\n")
-    return "\n".join(part if len(part) <= 16 else part.replace(".", ".\n", 1) for part in parts)
 
 
 def captions(drawn: Sequence[tuple[str, str, Any]]) -> str:

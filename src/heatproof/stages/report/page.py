@@ -33,6 +33,7 @@ def render(
     figures: Sequence[Mapping[str, str]],
     config: str,
     protocol: str,
+    views: pd.DataFrame,
 ) -> str:
     """The report as HTML. A table sorts by a click on its heading; without JavaScript it is a plain table."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
@@ -50,6 +51,7 @@ def render(
         classified=_frame(report_text(report_frame(predictions, classes))),
         overall=_frame(overall_frame(predictions, classes)),
         positive=predictions.positive,
+        views=_frame(views),
         figures=figures,
         config=config,
     )

@@ -299,10 +299,10 @@ def write(
     tables = {
         "metrics": (metrics_frame(findings, findings.tested), wide(findings, findings.tested, columns)),
         "controls": (metrics_frame(findings, findings.controls), wide(findings, findings.controls, columns)),
-        "comparisons": (comparisons, _rounded(comparisons)),
+        "comparisons": (comparisons, rounded(comparisons)),
         "classification_report": (classified, report_text(classified)),
         **{
-            name: (frame, _rounded(frame))
+            name: (frame, rounded(frame))
             for name, frame in {
                 "classifier": classifier_frame(predictions),
                 "confusion": confusion_frame(predictions, classifier.classes),
@@ -331,7 +331,7 @@ def write_table(folder: Path, name: str, numbers: pd.DataFrame, text: pd.DataFra
     return files
 
 
-def _rounded(frame: pd.DataFrame) -> pd.DataFrame:
+def rounded(frame: pd.DataFrame) -> pd.DataFrame:
     """Numbers as text: three significant figures, whole numbers as they are, a dash for what is undefined."""
     shown = frame.copy()
     for name in shown.columns:

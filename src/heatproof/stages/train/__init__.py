@@ -17,10 +17,12 @@ from heatproof.base.recipes import recipe
 from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.settings import Compute, TrainSettings
+from heatproof.base.trained import Trained
 from heatproof.base.weights import file_hash, read_state
 from heatproof.stages.train import checkpoint
 from heatproof.stages.train.building import (
     as_given,
+    as_trained,
     built,
     check_net,
     classifier_of,
@@ -46,6 +48,7 @@ def train(
     compute: Compute,
     store: Store,
     *,
+    trained: Trained | None = None,
     progress: bool = True,
 ) -> Classifier:
     """A net trained on the split "train", stopped early on "val", in evaluation mode on its device.
@@ -53,7 +56,7 @@ def train(
     Policies: "scratch" (random weights), "finetune" (all weights, from pretrained ones), "frozen" (the head of a
     pretrained net and its last `unfreeze` layers; everything else in evaluation mode; where the head alone is trained
     and images are not changed, the backbone runs once per image), "none" (pretrained weights as they are, head
-    included). Further phases follow the first one.
+    included; those of an earlier run where `trained` says so). Further phases follow the first one.
 
     Trained weights lie in the store under what decides them: data, split, net, the content of its file of weights,
     settings, seed, and bf16 where it is used. On a CPU the same command gives the same bits, also when it was killed on
@@ -67,6 +70,8 @@ def train(
     if compute.precision == "bf16" and not devices.uses_bf16(compute, device):
         remarks.append(f"precision=bf16 is for CUDA; float32 is used on {device.type}")
     with devices.repeatable(settings.seed, compute.deterministic, device):
+        if trained is not None:
+            return as_trained(samples, model, trained, device, remarks)
         if settings.policy == "none":
             return as_given(samples, model, device, remarks)
         _check_samples(samples, settings)
@@ -92,6 +97,7 @@ def train(
             history=tuple(record["history"]),
             best_epoch=record["best_epoch"],
             trained=record.get("trained"),
+            weights=folder / "weights.safetensors",
             remarks=(*remarks, *record["remarks"]),
         )
 

@@ -18,17 +18,20 @@ from heatproof.base.nets import TwoLogits, build_net, normalisation, provenance_
 from heatproof.base.records import Classifier, Samples
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.settings import TrainSettings
+from heatproof.base.trained import Trained
 from heatproof.base.weights import file_hash, read_state, state_hash
 from heatproof.stages.train.freezing import trained_layers
 
 
-def built(model: Bound, samples: Samples, device: torch.device) -> nn.Module:
-    """The net in evaluation mode on its device, giving two logits or more; tried on one image."""
+def built(model: Bound, samples: Samples, device: torch.device, num_classes: int | None = None) -> nn.Module:
+    """The net in evaluation mode on its device, giving two logits or more; tried on one image.
+
+    `num_classes`: None = as many as the samples have, or as the given weights tell apart.
+    """
     channels = samples.pixels.shape[-1]
     size = samples.pixels.shape[1]
-    net = build_net(model, len(samples.classes) or _classes_of_weights(model, channels, size), channels, size).to(
-        device
-    )
+    num_classes = num_classes or len(samples.classes) or _classes_of_weights(model, channels, size)
+    net = build_net(model, num_classes, channels, size).to(device)
     logits = _tried(net, samples.images(np.arange(1)).to(device), model)
     return TwoLogits(net).eval() if logits.reshape(1, -1).shape[1] == 1 else net
 
@@ -104,25 +107,53 @@ def as_given(samples: Samples, model: Bound, device: torch.device, remarks: list
     return classifier_of(net, samples, identity=identity, remarks=(*remarks, *origin.remarks))
 
 
+def as_trained(
+    samples: Samples, model: Bound, trained: Trained, device: torch.device, remarks: list[str]
+) -> Classifier:
+    """The net of an earlier run, with its classes."""
+    if trained.weights is None:
+        return replace(as_given(samples, model, device, remarks), classes=trained.classes)
+    net = built(untrained(model), samples, device, len(trained.classes))
+    try:
+        net.load_state_dict(read_state(trained.weights))
+    except RuntimeError as error:
+        look = ", ".join(f"dataset.{key}={value}" for key, value in trained.look.items())
+        raise HeatproofError(
+            fault("model.checkpoint", "its weights do not fit images that look otherwise", hint=f"It had {look}.")
+        ) from error
+    return classifier_of(
+        net,
+        samples,
+        identity=trained.identity,
+        classes=trained.classes,
+        train_mean=trained.train_mean,
+        weights=Path(trained.weights),
+        remarks=tuple(remarks),
+    )
+
+
 def classifier_of(net: nn.Module, samples: Samples, *, identity: str, **more: Any) -> Classifier:
-    """The trained net as a classifier of the samples' classes."""
+    """The trained net as a classifier of the samples' classes; `more`: fields that are known better."""
     channels = samples.pixels.shape[-1]
     example = samples.images(np.arange(1)).to(next(net.parameters()).device)
     mean, std = normalisation(net, channels)
     with torch.inference_mode():
         num_classes = net(example).shape[1]
+    fields = {
+        "classes": samples.classes or tuple(str(i) for i in range(num_classes)),
+        "train_mean": samples.train_mean,
+        **more,
+    }
     return Classifier(
         module=net.eval().requires_grad_(True),
-        classes=samples.classes or tuple(str(i) for i in range(num_classes)),
         layers=explanation_layers(net, example),
         identity=identity,
         channels=channels,
-        train_mean=samples.train_mean,
         norm_mean=mean,
         norm_std=std,
         background=background_of(samples),
         prior=prior_of(samples),
-        **more,
+        **fields,
     )
 
 
