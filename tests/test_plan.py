@@ -246,7 +246,6 @@ REFUSED = [
     ("metrics.nine.faith.fill=rod", "metrics.nine.faith.fill: no such option, got 'rod'. Did you mean 'road'?"),
     ("metrics.nine.stability.noises=0", "metrics.nine.stability.noises: must be at least 1, got 0"),
     ("+metrics.nine.faith.p=1", "metrics.nine.faith.p: no such key, got 'p'"),
-    ("image=x.png", "image: not there yet"),
     ("report.runs=x", "report.runs: earlier runs are reported, or sent, not run again, got 'x'"),
     ("+foo=1", "foo: no such key, got 'foo'"),
     ("~train", "train.epochs: the key is missing"),
