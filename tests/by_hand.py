@@ -66,12 +66,14 @@ def run(
     block: Case,
     module: nn.Module | None = None,
     rerun: Callable[[Rerun], RerunMaps] | None = None,
+    watch: Callable[[Request], None] = lambda request: None,
     **settings: object,
 ) -> dict[str, Tensor]:
     """Columns of a metric; `rerun` answers reruns (the same maps again by default)."""
     again = rerun or (lambda request: rerun_maps(block.maps, block.maps))
 
     def answer(request: Request) -> object:
+        watch(request)
         if isinstance(request, Rerun):
             return again(request)
         assert module is not None

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from heatproof.base import registry
+from heatproof.base import asked, registry
 from heatproof.base.registry import Choice
 
 GROUPS = ("dataset", "model", "train", "explainer", "views", "metrics", "study")
@@ -15,7 +15,7 @@ KINDS = {
     "views": ("view", "fusion"),
     "metrics": ("metric",),
 }
-HIDDEN_FACTS = ("kind", "columns", "version", "norm", "control")
+HIDDEN_FACTS = ("kind", "columns", "version", "norm", "control", "asks", "reruns")
 
 
 def groups_text() -> str:
@@ -51,6 +51,8 @@ def _entry(choice: Choice, presets: list[str]) -> str:
     facts = [f"{key}={_value(value)}" for key, value in choice.facts.items() if key not in HIDDEN_FACTS]
     if facts:
         lines += _wrapped("    facts: ", facts)
+    if choice.kind == "metric":
+        lines.append(f"    cost an image and map: {asked.in_words(choice.facts, settings)}")
     if presets:
         lines += _wrapped("    options: ", presets)
     return "\n".join(lines)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from heatproof.base import registry
+from heatproof.base import asked, registry
+from heatproof.base.asked import Asked
 from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import Bound
 from heatproof.base.settings import CALIBRATED, Compute, LoadSettings, MeasureSettings, TrainSettings
@@ -42,17 +42,20 @@ def passes_of(
     reruns += max((len(m.metric.settings.get("views", ())) for m in metrics), default=0)
     model_free = [method for method in methods if method.control_of == "all"]
     tested = [method for method in methods if method.control_of is None]
-    blurred = [method for method in methods if method.alter == "blurred"]
-    asked = {request for metric in metrics for request in _requests(metric.metric)}
-    moved = {asked for metric in metrics if metric.metric.facts.get("shifted") for asked in _requests(metric.metric)}
+    altered = [method for method in methods if method.alter in ("blurred", "other_class")]
+    every = {request for metric in metrics for request in _requests(metric.metric)}
+    moved = {request for m in metrics if m.metric.facts.get("shifted") for request in _requests(m.metric)}
+    negative = {request for metric in metrics if metric.qge for request in _requests(metric.metric)}
     copies = measure.shifts if "shifted" in measure.controls and measure.protocol == "sound" else 0
-    perturbed = sum(one.count for one in asked if not one.shared) * (len(tested) + len(blurred) + len(model_free))
-    perturbed += sum(one.count for one in moved if not one.shared) * len(tested) * copies
-    perturbed += sum(one.count for one in asked if one.shared)
+    rows = len(tested) + len(altered) + len(model_free)
+    perturbed = rows * sum(one.count for group in (every, negative) for one, _ in group if not one.shared)
+    perturbed += sum(one.count for one, _ in moved if not one.shared) * len(tested) * copies
+    perturbed += sum(one.count for one, _ in every if one.shared)
     own = sum(_own_forwards(methods, size).values())
     redrawn = _redrawn_nets(metrics)
     reruns += redrawn + len({kind for m in metrics for kind in m.metric.facts.get("reruns", ()) if kind in ONCE})
-    maps = images * len(views) * (1 + reruns) + CALIBRATED * redrawn
+    classes = 1 + any(method.alter == "other_class" for method in methods)
+    maps = images * len(views) * (1 + reruns) * classes + CALIBRATED * redrawn
     return maps, images * (perturbed + own * (1 + reruns))
 
 
@@ -115,21 +118,7 @@ def _passes_an_image(train: TrainSettings) -> float:
     )
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Perturbed images that a metric asks for: of which kind and parameters (equal ones are run once), and how many."""
-
-    kind: str
-    parameters: str
-    count: int
-    shared: bool
-
-
-def _requests(metric: Bound) -> set[_Asked]:
-    """What a metric's fact `asks` comes to under its settings."""
-    settings = dict(metric.settings)
-    parameters = registry.hash_of(sorted((key, str(value)) for key, value in settings.items()))
-    return {
-        _Asked(kind, parameters, int(eval(count, {"__builtins__": {}, "len": len}, settings)), "shared" in more)
-        for kind, count, *more in metric.facts.get("asks", ())
-    }
+def _requests(metric: Bound) -> set[tuple[Asked, str]]:
+    """What a metric asks for, each beside its parameters: equal ones are run once."""
+    parameters = registry.hash_of(sorted((key, str(value)) for key, value in metric.settings.items()))
+    return {(one, parameters) for one in asked.perturbed(metric.facts, metric.settings)}
