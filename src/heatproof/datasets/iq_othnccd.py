@@ -36,7 +36,7 @@ def iq_othnccd(*, root: str | None, classes: tuple[str, ...] | None) -> Source:
     known = tuple(name for name, *_ in CLASSES)
     chosen = [entry for entry in CLASSES if classes is None or entry[0] in classes]
     rows = []
-    remarks = ["patients are unknown: slices of one patient may lie in several splits"]
+    remarks = ["patients are unknown (110 in the whole set): slices of one may lie in several splits"]
     for (name, *_), path in zip(chosen, class_folders(folder, [entry[1] for entry in chosen]), strict=True):
         files, notes = list_images(path)
         remarks += notes
