@@ -227,17 +227,21 @@ def _drawing(frame: pd.DataFrame) -> Drawing:
         some = frame[frame["figure"] == name]
         known = {(one["configuration"], None if pd.isna(one["method"]) else one["method"]): one
                  for one in some.to_dict("records")}  # fmt: skip
+        points: dict[str, list[tuple[int, dict[str, Any]]]] = {}
         for place, (title, method) in enumerate(rows):
             found = known.get((title, method)) or known.get((title, None))
             if found is None:
                 continue
-            if not np.isfinite(found["mean"]):
-                axes.text(0.03, place, "undefined", transform=axes.get_yaxis_transform(), va="center", fontsize=5.5,
-                          color="0.35")  # fmt: skip
+            if np.isfinite(found["mean"]):
+                points.setdefault(found["level"], []).append((place, found))
                 continue
-            ends = np.nan_to_num([[found["mean"] - found["lo"]], [found["hi"] - found["mean"]]]).clip(min=0)
-            axes.errorbar(found["mean"], place, xerr=ends, fmt="o", markersize=3, linewidth=1, capsize=1.6,
-                          color=SECOND if found["level"] == "seeds" else TESTED)  # fmt: skip
+            axes.text(0.03, place, "undefined", transform=axes.get_yaxis_transform(), va="center", fontsize=5.5,
+                      color="0.35")  # fmt: skip
+        for level, drawn in points.items():
+            means, lows, highs = (np.array([found[key] for _, found in drawn]) for key in ("mean", "lo", "hi"))
+            axes.errorbar(means, [place for place, _ in drawn], fmt="o", markersize=3, linewidth=1, capsize=1.6,
+                          xerr=np.nan_to_num([means - lows, highs - means]).clip(min=0),
+                          color=SECOND if level == "seeds" else TESTED)  # fmt: skip
         axes.set_title(f"{name} {ARROWS[some['better'].iloc[0]]}".strip(), fontsize=6.5)
         axes.xaxis.set_major_locator(MaxNLocator(2, steps=[1, 2, 5, 10]))
         axes.grid(axis="both", color="0.92", linewidth=0.5)
