@@ -103,6 +103,7 @@ class Family:
             "laws",
             channels=self.channels,
             background=background,
+            prior=background.mean((0, 1)),
         )
 
     def images(self) -> Tensor:
