@@ -280,3 +280,52 @@ def test_holm_equals_statsmodels(p):
 
 def test_holm_leaves_undefined_p_out():
     assert stats.holm(np.array([0.01, np.nan, 0.04])) == pytest.approx([0.02, np.nan, 0.04], nan_ok=True)
+
+
+def of_seeds(rng, k, n, between):
+    """Values (seeds, images) around 0: an effect of the seed, one of the image, and noise."""
+    return between * rng.normal(size=(k, 1)) + rng.normal(size=n) + 0.5 * rng.normal(size=(k, n))
+
+
+def test_hierarchical_bootstrap_equals_a_slow_twin():
+    rng = np.random.default_rng(0)
+    values = of_seeds(rng, 4, 9, 1.0)
+    values[2, 3] = np.nan
+    found = stats.seeds_interval(values, seed=1, resamples=300)
+    mean = np.mean([np.nanmean(row) for row in values])
+    drawn_seeds = np.random.default_rng((1, 4, 2)).integers(0, 4, (300, 4))
+    means = []
+    for counts, seeds in zip(np.concatenate(list(stats.draws(9, 1, 300))), drawn_seeds, strict=True):
+        images = np.repeat(np.arange(9), counts.astype(int))
+        means.append(np.mean([np.nanmean(values[s, images]) for s in seeds]))
+    stretched = mean + (np.array(means) - mean) * np.sqrt(4 / 3)
+    assert found.mean == pytest.approx(mean)
+    assert (found.lo, found.hi) == pytest.approx(tuple(np.quantile(stretched, [0.025, 0.975])))
+    assert (found.n, found.kind) == (9, "hierarchical")
+
+
+def test_one_seed_covers_images_and_says_so():
+    values = np.random.default_rng(1).normal(size=(1, 30))
+    found, alone = stats.seeds_interval(values, seed=0), stats.interval(values[0], seed=0)
+    assert (found.lo, found.hi, found.kind) == (alone.lo, alone.hi, "one seed")
+
+
+def test_seeds_that_differ_widen_the_interval():
+    rng = np.random.default_rng(2)
+    calm, wild = (stats.seeds_interval(of_seeds(rng, 6, 60, between), seed=0) for between in (0.0, 2.0))
+    assert wild.hi - wild.lo > 2 * (calm.hi - calm.lo)
+    assert wild.sd > 5 * calm.sd
+
+
+def test_groups_are_drawn_whole_under_all_seeds():
+    rng = np.random.default_rng(3)
+    patients = np.repeat(of_seeds(rng, 3, 10, 0.1), 4, axis=1)
+    groups = [i // 4 for i in range(40)]
+    loose, tied = (stats.seeds_interval(patients, groups=g, seed=0) for g in (None, groups))
+    assert tied.hi - tied.lo > 1.3 * (loose.hi - loose.lo)
+
+
+def test_seeds_without_a_value_say_nothing():
+    found = stats.seeds_interval(np.full((2, 4), np.nan), seed=0, resamples=50)
+    assert found.n == 0
+    assert np.isnan([found.mean, found.lo, found.hi, found.sd, found.median]).all()

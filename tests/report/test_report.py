@@ -50,7 +50,18 @@ def test_every_file_is_there_and_listed(made):
     wanted |= {
         f"tables/{n}.{e}" for n in ("classification_report", "confusion", "history") for e in ("csv", "md", "tex")
     }
-    figures = ("training", "confusion", "roc", "pr", "reliability", "panel", "metrics", "excess", "distributions")
+    figures = (
+        "training",
+        "confusion",
+        "roc",
+        "pr",
+        "reliability",
+        "panel",
+        "metrics",
+        "excess",
+        "distributions",
+        "ranks",
+    )
     wanted |= {f"figures/{n}.{e}" for n in figures for e in ("png", "pdf")}
     assert wanted <= names
     assert {"maps/gradcam.npy", "maps/gradcam__robustcam6.mean_sd.npy"} <= names

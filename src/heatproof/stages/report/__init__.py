@@ -62,6 +62,7 @@ def report(
     drawn = [*carried, *figures.draw(
         folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps,
         alphas=alphas,
+        scores=scores,
     )]  # fmt: skip
     files += [file for _, _, made in drawn for file in made]
     files.append(_text(folder / "figures" / "captions.md", figures.captions(drawn)))

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
+from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples, Scores
+from heatproof.stages.report import ranking, sanity
 from heatproof.stages.report.drawing import (
     CONTROL,
     PAGE,
@@ -41,6 +42,7 @@ def draw(
     classifier: Classifier,
     predictions: Predictions,
     maps: Maps,
+    scores: Scores,
     alphas: Sequence[float] = (0.4,),
 ) -> list[tuple[str, str, list[Path]]]:
     """Draw all figures into `folder` as PNG and PDF: (name, caption, files) of each one that there is data for.
@@ -52,6 +54,8 @@ def draw(
             *_panels(samples, predictions, maps),
             *map_drawings(samples, classifier, predictions, maps, alphas=alphas, seed=findings.seed),
             *_metric_figures(findings),
+            *ranking.drawings(findings),
+            *sanity.drawings(findings, scores, samples=samples, classifier=classifier, maps=maps),
             *classifier_drawings(classifier, predictions, seed=findings.seed),
         )
         return drawn(folder, drawings)

@@ -73,7 +73,8 @@ class Pair:
 
 @dataclass(frozen=True)
 class Findings:
-    """All that tables, figures and verdicts say. `values`: column -> array (methods, images), NaN where undefined."""
+    """All that tables, figures and verdicts say. `values`: column -> array (methods, images), NaN where undefined.
+    `groups`: of each image, None where nobody knows any."""
 
     methods: tuple[Method, ...]
     columns: tuple[Column, ...]
@@ -83,6 +84,7 @@ class Findings:
     images: tuple[str, ...]
     grouped: bool
     seed: int
+    groups: tuple[Any, ...] | None = None
 
     @property
     def tested(self) -> tuple[Method, ...]:
@@ -142,7 +144,10 @@ def find(scores: Scores, *, seed: int, size: int | None = None) -> Findings:
                     int(np.isfinite(values[column.name][number]).sum()) + sum(reasons.values()),
                     _remark(method, column, size),
                 )
-    made = Findings(scores.methods, columns, cells, (), values, tuple(images), groups is not None, seed)
+    made = Findings(
+        scores.methods, columns, cells, (), values, tuple(images), groups is not None, seed,
+        None if groups is None else tuple(groups),
+    )  # fmt: skip
     return replace(made, pairs=tuple(_pairs(made, groups)))
 
 

@@ -21,6 +21,7 @@ from heatproof.stages.report.classified import (
     report_text,
 )
 from heatproof.stages.report.findings import Cell, Column, Findings, decimals
+from heatproof.stages.report.ranking import correlation_frame, rank_frame
 
 WIDTH = 120
 ARROWS = {"up": "↑", "down": "↓", "neither": ""}
@@ -291,8 +292,8 @@ def write(
     folder: Path,
     pairs: pd.DataFrame | None = None,
 ) -> list[Path]:
-    """Write tables/NAME.{csv,md,tex}: metrics, controls, comparisons, classifier, classification_report, confusion,
-    history, and agreement where methods were compared with each other."""
+    """Write tables/NAME.{csv,md,tex}: metrics, controls, comparisons, ranks and their correlations, classifier,
+    classification_report, confusion, history, and agreement where methods were compared with each other."""
     folder.mkdir(parents=True, exist_ok=True)
     columns = [*findings.of("main"), *findings.of("excess")]
     comparisons, classified = comparisons_frame(findings), report_frame(predictions, classifier.classes)
@@ -308,6 +309,8 @@ def write(
                 "confusion": confusion_frame(predictions, classifier.classes),
                 "history": history_frame(classifier),
                 "agreement": pd.DataFrame() if pairs is None else agreement_frame(pairs),
+                "ranks": rank_frame(findings),
+                "rank_correlations": correlation_frame(findings),
             }.items()
         },
     }

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 
 from heatproof.base.records import Method, Predictions
+from heatproof.stages.report import ranking, sanity
 from heatproof.stages.report.findings import ALPHA, EXCESS, Column, Findings, Pair, blurred_of, decimals, single_of
 
 
@@ -21,7 +22,9 @@ def verdicts(findings: Findings, predictions: Predictions | None = None) -> tupl
         lines += _localisation(findings, method)
         lines += _floor(findings, method)
         lines += _fusion(findings, method)
+    lines += sanity.lines(findings)
     lines += _winners(findings)
+    lines += ranking.line(findings)
     lines += _too_few(findings)
     drawn = "groups of images" if findings.grouped else "images"
     lines.append(f"One seed (seed = {findings.seed}): the intervals cover {drawn}, not training runs or random draws.")
