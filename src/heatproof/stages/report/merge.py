@@ -18,6 +18,9 @@ from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.records import Maps, Method, Predictions, Report, Samples, Scores
 from heatproof.stages.report.kept import NAME, classifier_of, methods_of, metrics_of
 
+# Figures that show maps: they cannot be drawn anew without them.
+OF_MAPS = ("panel", "overlays", "layers", "eight", "randomisation_maps")
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -81,7 +84,7 @@ def rebuild(runs: Sequence[Stored], folder: Path) -> Report:
     """The report of one run from its folder, or from those of its shards, written to `folder`.
 
     Scores, curves and pairs are those of all shards in the order of an unsharded run; intervals, tests, verdicts,
-    tables, figures and the page are made anew. Shards that are missing are the first warning. The panel of maps is
+    tables, figures and the page are made anew. Shards that are missing are the first warning. Figures of maps are
     taken over from the first shard. What a shard finds for itself stays its own: how strongly its blurred controls are
     blurred, and the baseline of other images' maps where a shard is less than a block of images.
     """
@@ -205,11 +208,12 @@ def _notes(parts: Sequence[Mapping[str, Mapping[str, Mapping[str, float]]]]) -> 
 
 
 def _panels(source: Path, folder: Path) -> list[tuple[str, str, list[Path]]]:
-    """The panels of maps of a run, copied, with their captions."""
+    """The figures of maps of a run, copied, with their captions."""
     text = source / "figures" / "captions.md"
     captions = dict(re.findall(r"^\*\*(.+?)\*\*: (.*)$", text.read_text("utf-8"), re.M)) if text.is_file() else {}
     made = []
-    for path in sorted((source / "figures").glob("panel*.png")):
+    paths = [path for name in OF_MAPS for path in sorted((source / "figures").glob(f"{name}*.png"))]
+    for path in paths:
         folder.mkdir(parents=True, exist_ok=True)
         files = [folder / f"{path.stem}.{ending}" for ending in ("png", "pdf")]
         for file in files:
