@@ -48,7 +48,8 @@ def gradcam_plus_plus(
     `alpha = g^2 / (2 g^2 + g^3 sum(A) + epsilon)`, 0 where g = 0: the closed form for the score exp(logit).
     `normalize_alpha`: alphas of a channel sum to 1, as the paper demands in words and tf-keras-vis does.
     `epsilon` keeps the denominator from 0; at 1e-6 pixels with |g| below 1e-3 weigh less than the paper's formula says
-    (pytorch-grad-cam does so), 0 is the formula itself.
+    (pytorch-grad-cam does so), 0 is the formula itself. Where activations have both signs (token layers) the two terms
+    of the denominator may all but cancel, and the seventh digit of the net's numbers shows in the fifth of the map.
 
     Source: Chattopadhay 2018, Eq. 9-19.
     """
