@@ -11,16 +11,42 @@ from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import Bound
 from heatproof.base.settings import CALIBRATED, Compute, LoadSettings, MeasureSettings, TrainSettings
 
-# Milliseconds a forward pass at 224 px on two CPU cores, by name; others as a ResNet-50.
+# CPU milliseconds of a forward pass at 224 px on one thread, by the option's name; others as a ResNet-50 (see the log).
 MS_AT_224 = {
-    "small_cnn": 8.0,
-    "squeezenet1_0": 12.0,
-    "mobilenet_v2": 14.0,
-    "efficientnet_b0": 22.0,
-    "resnet18": 22.0,
-    "densenet121": 50.0,
-    "resnet50": 50.0,
-    "vgg16": 150.0,
+    "cnn": 19.0,
+    "deit_tiny": 28.0,
+    "densenet121": 58.0,
+    "densenet161": 144.0,
+    "densenet201": 87.0,
+    "efficientnet_b0": 15.0,
+    "mlp": 3.8,
+    "mobilenet_v2": 11.0,
+    "resnet101": 130.0,
+    "resnet18": 19.0,
+    "resnet50": 72.0,
+    "small_cnn": 8.4,
+    "squeezenet1_0": 14.0,
+    "swin_t": 124.0,
+    "vgg16": 148.0,
+    "vgg_channel": 121.0,
+    "vgg_depth2": 79.0,
+    "vgg_depth3": 121.0,
+    "vgg_depth4": 146.0,
+    "vgg_depth5": 169.0,
+    "vgg_family": 121.0,
+    "vgg_pooling_average": 122.0,
+    "vgg_pooling_flatten": 141.0,
+    "vgg_pooling_global_average": 120.0,
+    "vgg_pooling_global_max": 117.0,
+    "vgg_pooling_max": 121.0,
+    "vgg_receptive_large": 133.0,
+    "vgg_receptive_medium": 121.0,
+    "vgg_receptive_small": 69.0,
+    "vgg_resolution_high": 386.0,
+    "vgg_resolution_low": 120.0,
+    "vgg_resolution_medium": 121.0,
+    "vgg_spatial": 75.0,
+    "vit_b_16": 348.0,
 }
 BACKWARD = 2.0  # a backward pass beside a forward one
 GPU_SPEEDUP = 50.0
@@ -103,7 +129,7 @@ def seconds_of(
 ) -> float:
     """A rough guess of the time for this machine: right within a factor of three or so."""
     one = MS_AT_224.get(model, MS_AT_224["resnet50"]) / 1000 * (load.size / 224) ** 2
-    one *= max(0.25, 2 / (os.cpu_count() or 2)) / (GPU_SPEEDUP if compute.device.startswith("cuda") else 1.0)
+    one *= max(1 / 8, 1 / (os.cpu_count() or 2)) / (GPU_SPEEDUP if compute.device.startswith("cuda") else 1.0)
     return (trained * _passes_an_image(train) + (1 + BACKWARD) * maps + perturbed) * one
 
 
