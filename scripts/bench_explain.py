@@ -1,14 +1,15 @@
 """Explainers beside the libraries that they stand for, same images, same net, same process, turn by turn.
 
-python scripts/bench_explain.py [views occlusion scorecam ablationcam lime shap rate] [--net resnet18] [--size 112]
+python scripts/bench_explain.py [views cam cams ig occlusion scorecam ablationcam lime shap rate] [--net resnet18]
 
-Prints median seconds and range of each contender and its ratio to the first one (on the CPU seconds of this process, so
-that other work on the machine does not count).
+Prints median seconds and range of each contender, the median ratio of its turns to the first one's, and the peak memory
+of the process so far (on the CPU, seconds are those of this process, so that other work on the machine does not count).
 """
 
 import argparse
 import contextlib
 import io
+import resource
 import statistics
 import time
 from collections.abc import Callable
@@ -16,27 +17,40 @@ from functools import partial
 
 import torch
 import torchvision
-from captum.attr import Occlusion
+from captum.attr import IntegratedGradients, Occlusion
 from lime import lime_image
 from pytorch_grad_cam import AblationCAM, GradCAM, ScoreCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from torch import Tensor, nn
 
 from heatproof.base.forwards import shared_forwards
+from heatproof.base.hooks import shared_pass
 from heatproof.base.methods import explain_batch
 from heatproof.base.names import MethodName
 from heatproof.base.records import Classifier, Method
 from heatproof.base.registry import Bound, bind, preset
 from heatproof.base.twin import Twin
 
+# Net: last layer, lower layer.
+LAYERS = {
+    "resnet18": ("layer4", "layer3"),
+    "resnet50": ("layer4", "layer3"),
+    "squeezenet1_0": ("features.12", "features.7"),
+    "mobilenet_v2": ("features.18", "features.13"),
+    "vgg16": ("features.29", "features.22"),
+}
+SIX = ("gradcam", "gradcam_plus_plus", "xgradcam", "hirescam", "layercam", "elementwise")
 VIEWS = ("identity", "flip", "rotate_p15", "colour_jitter", "gaussian_blur", "greyscale")
+# Images of one batch, where that is ours to choose.
+AT_ONCE = 16
 Contenders = dict[str, Callable[[], object]]
+Layers = tuple[str, str]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("cases", nargs="*", default=list(CASES), choices=[*CASES, []])
-    parser.add_argument("--net", default="resnet18")
+    parser.add_argument("--net", default="resnet18", choices=LAYERS)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--images", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
@@ -51,22 +65,26 @@ def main() -> None:
         f"{options.images} images of {options.size} px, median of {options.repeats}"
     )
     for case in options.cases:
-        show(case, timed(CASES[case](net, images, targets), options.repeats, options.device))
+        show(case, timed(CASES[case](net, images, targets, LAYERS[options.net]), options.repeats, options.device))
 
 
-def gradcam_on_views(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
-    """Grad-CAM fused over six views: all images at once, one by one, and pytorch-grad-cam's six views."""
+def gradcam_on_views(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
+    """Grad-CAM fused over six views, the twin made once as in a run: all images at once, one by one, and
+    pytorch-grad-cam's six views."""
+    last = layers[0]
     views = tuple(preset("view", name) for name in VIEWS)
-    name = MethodName("gradcam", "layer4", "robustcam6", "mean")
-    method = Method(name, bind("explainer", "gradcam"), "layer4", views, preset("fusion", "mean"))
-    classifier = classifier_of(net)
+    name = MethodName("gradcam", last, "robustcam6", "mean")
+    method = Method(name, bind("explainer", "gradcam"), last, views, preset("fusion", "mean"))
+    classifier, twin = classifier_of(net, layer=last), Twin(net, images)
 
     def ours(rows: Tensor) -> None:
-        ids = [str(row) for row in rows.tolist()]
-        explain_batch(classifier, images[rows], targets[rows], [method], ids=ids, seed=0)
+        with shared_forwards(classifier, twin=twin, lasting=True):
+            for part in rows.split(AT_ONCE):
+                names = [str(row) for row in part.tolist()]
+                explain_batch(classifier, images[part], targets[part], [method], ids=names, seed=0)
 
     def library() -> None:
-        with GradCAM(model=net, target_layers=[net.layer4]) as cam:
+        with GradCAM(model=net, target_layers=[net.get_submodule(last)]) as cam:
             cam(input_tensor=images, targets=goals(targets), aug_smooth=True)
 
     every = torch.arange(len(images))
@@ -77,7 +95,55 @@ def gradcam_on_views(net: nn.Module, images: Tensor, targets: Tensor) -> Contend
     }
 
 
-def occlusion(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+def cam(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
+    """One Grad-CAM at the last layer beside a plain forward pass of the same net."""
+
+    def forward() -> None:
+        with torch.inference_mode():
+            net(images)
+
+    def library() -> None:
+        with GradCAM(model=net, target_layers=[net.get_submodule(layers[0])]) as made:
+            made(input_tensor=images, targets=goals(targets))
+
+    gradcam = bind("explainer", "gradcam")
+    return {
+        "forward": forward,
+        "gradcam": lambda: gradcam(net, images, targets, layer=layers[0]),
+        "pytorch-grad-cam": library,
+    }
+
+
+def cams(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
+    """Six CAMs at two layers together beside one of them at the lower layer."""
+    six = [bind("explainer", name) for name in SIX]
+
+    def together() -> None:
+        with shared_pass(net, images, targets, layers):
+            for layer in layers:
+                for method in six:
+                    method(net, images, targets, layer=layer)
+
+    return {
+        "one at the lower layer": lambda: six[0](net, images, targets, layer=layers[1]),
+        "six at two layers": together,
+    }
+
+
+def ig(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
+    """64 steps of integrated gradients, image by image as captum's memory wants it."""
+    ours = bind("explainer", "integrated_gradients")
+    steps = int(ours.settings["steps"])
+
+    def library() -> None:
+        method = IntegratedGradients(net)
+        for image, target in zip(images.split(1), targets, strict=True):
+            method.attribute(image.clone().requires_grad_(), 0.0, target, n_steps=steps, method="riemann_middle")
+
+    return {"ours": lambda: ours(net, images, targets), "captum": library}
+
+
+def occlusion(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
     """Patch 20, stride 10: captum in batches of several sizes (its best counts), and one position after the other."""
     explainer = bind("explainer", "occlusion")
 
@@ -104,31 +170,31 @@ def starts(size: int) -> list[int]:
     return sorted({*range(0, size - 19, 10), size - 20})
 
 
-def scorecam(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+def scorecam(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
     """Every channel of the last layer."""
-    return cams("scorecam", ScoreCAM, net, images, targets)
+    return perturbed("scorecam", ScoreCAM, net, images, targets, layers[0])
 
 
-def ablationcam(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+def ablationcam(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
     """Every channel of the last layer."""
-    return cams("ablationcam", AblationCAM, net, images, targets)
+    return perturbed("ablationcam", AblationCAM, net, images, targets, layers[0])
 
 
-def cams(name: str, method: type, net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+def perturbed(name: str, method: type, net: nn.Module, images: Tensor, targets: Tensor, layer: str) -> Contenders:
     explainer = bind("explainer", name)
 
     def library() -> None:
-        with method(model=net, target_layers=[net.layer4]) as cam:
+        with method(model=net, target_layers=[net.get_submodule(layer)]) as cam:
             cam.batch_size = 64
             cam(input_tensor=images, targets=goals(targets))
 
     return {
-        "ours": shared(explainer, net, images, targets, layer="layer4"),
+        "ours": shared(explainer, net, images, targets, layer=layer),
         "pytorch-grad-cam": library,
     }
 
 
-def lime(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+def lime(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
     """200 samples, quickshift in both; the package called plainly runs ten images at once."""
     explainer = bind("explainer", "lime", {"samples": 200, "segmentation": "quickshift"})
 
@@ -145,7 +211,7 @@ def lime(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
     return {"ours": shared(explainer, net, images, targets, seeds=seeds), "lime": library}
 
 
-def shap(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+def shap(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
     """100 samples against 10 background images; the package called plainly explains one class of all, ranked first."""
     from shap import GradientExplainer
 
@@ -173,7 +239,7 @@ def shared(explainer: Bound, net: nn.Module, images: Tensor, targets: Tensor, **
     return run
 
 
-def rate(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
+def rate(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
     """RISE and occlusion's passes a second beside the bare twin's: the same number of images through it."""
     twin, classifier = Twin(net, images), classifier_of(net)
     explainer = bind("explainer", "rise", {"samples": 256})
@@ -190,8 +256,11 @@ def rate(net: nn.Module, images: Tensor, targets: Tensor) -> Contenders:
     return {"bare twin": bare, "rise": ours}
 
 
-CASES: dict[str, Callable[[nn.Module, Tensor, Tensor], Contenders]] = {
+CASES: dict[str, Callable[[nn.Module, Tensor, Tensor, Layers], Contenders]] = {
     "views": gradcam_on_views,
+    "cam": cam,
+    "cams": cams,
+    "ig": ig,
     "occlusion": occlusion,
     "scorecam": scorecam,
     "ablationcam": ablationcam,
@@ -201,8 +270,8 @@ CASES: dict[str, Callable[[nn.Module, Tensor, Tensor], Contenders]] = {
 }
 
 
-def classifier_of(net: nn.Module, background: Tensor | None = None) -> Classifier:
-    return Classifier(net, tuple(map(str, range(1000))), ("layer4",), "bench", background=background)
+def classifier_of(net: nn.Module, background: Tensor | None = None, layer: str = "") -> Classifier:
+    return Classifier(net, tuple(map(str, range(1000))), (layer,), "bench", background=background)
 
 
 def goals(targets: Tensor) -> list[ClassifierOutputTarget]:
@@ -226,12 +295,16 @@ def timed(contenders: Contenders, repeats: int, device: str) -> dict[str, list[f
 
 
 def show(case: str, seconds: dict[str, list[float]]) -> None:
-    first = statistics.median(next(iter(seconds.values())))
+    first = next(iter(seconds.values()))
     parts = []
     for label, found in seconds.items():
-        middle = statistics.median(found)
-        parts.append(f"{label} {middle:.2f} s ({min(found):.2f}-{max(found):.2f}, x {middle / first:.2f})")
-    print(f"{case}: " + ", ".join(parts), flush=True)
+        ratios = [one / base for one, base in zip(found, first, strict=True)]
+        said = f"{statistics.median(found):.3f} s ({min(found):.3f}-{max(found):.3f})"
+        parts.append(f"{label} {said} x {statistics.median(ratios):.2f} ({min(ratios):.2f}-{max(ratios):.2f})")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    if torch.cuda.is_available():
+        peak = torch.cuda.max_memory_allocated() / 2**30
+    print(f"{case}: " + ", ".join(parts) + f"; peak {peak:.2f} GiB", flush=True)
 
 
 if __name__ == "__main__":

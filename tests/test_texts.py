@@ -91,13 +91,17 @@ def test_readme_names_targets_that_exist():
 
 
 @pytest.mark.parametrize("command", readme_commands())
-def test_readme_commands_are_understood(command, tmp_path):
+def test_readme_commands_are_understood(command, tmp_path, monkeypatch):
     overrides = [part for part in shlex.split(command) if part != "..."]
     if "--help" in overrides:
         pytest.skip("tested with the command line")
     for folder in ("scans/benign", "scans/malignant", "PATH"):
         (tmp_path / folder).mkdir(parents=True)
     from heatproof.base import compose
+    from heatproof.base.trained import Trained
 
+    (tmp_path / "results" / "latest").mkdir(parents=True)
+    Trained("net", {}, {"size": 64}, ("a", "b"), None, "net", None).write(tmp_path / "results" / "latest")
+    monkeypatch.chdir(tmp_path)
     jobs = compose.compose([part for part in overrides if part != "-m"], multirun="-m" in overrides)
     assert len(jobs) == (4 if "-m" in overrides else 1)

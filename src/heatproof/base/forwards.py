@@ -6,30 +6,42 @@ use one twin; outside of one, `forwards_of` makes a twin for the occasion.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
-from heatproof.base.hooks import module_of
+from heatproof.base.hooks import ActivationsAndGradients, layers_of, module_of
 from heatproof.base.records import Classifier
 from heatproof.base.twin import Twin
 
 BATCH = 64
 
+# How far a layer's output and gradient in the twin may be from the net's own, as a share of their largest magnitude.
+SAME = 1e-4
+
 
 class Forwards:
-    """Runs images on the net's inference twin; `passes` counts them. Out of memory halves the batch and goes on."""
+    """Runs images on the net's inference twin; `passes` counts them. Out of memory halves the batch and goes on.
+
+    `lasting`: many batches will come, so that a twin pays for gradients of layers, too.
+    """
 
     def __init__(
-        self, classifier: Classifier | nn.Module, *, batch: int = BATCH, twin: Callable[[Tensor], Tensor] | None = None
+        self,
+        classifier: Classifier | nn.Module,
+        *,
+        batch: int = BATCH,
+        twin: Callable[[Tensor], Tensor] | None = None,
+        lasting: bool = False,
     ) -> None:
         self.module = module_of(classifier)
         self.batch = batch
         self.passes = 0
+        self.lasting = lasting
         self._twin = twin
 
     def twin(self, example: Float[Tensor, "n c h w"]) -> Callable[[Tensor], Tensor]:
@@ -37,6 +49,29 @@ class Forwards:
         if self._twin is None:
             self._twin = Twin(self.module, example[:2].detach())
         return self._twin
+
+    def layers(
+        self, images: Float[Tensor, "n c h w"], targets: Int64[Tensor, " n"], layers: Sequence[str]
+    ) -> dict[str, ActivationsAndGradients]:
+        """Outputs of layers and gradients of the target logits, from one pass of the twin where it gives the same ones.
+
+        Compared on the first images that a layer is asked for: folding changes what leaves a convolution.
+        """
+        if not self.lasting or not layers:
+            return layers_of(self.module, images, targets, layers)
+        twin = self.twin(images)
+        if not isinstance(twin, Twin) or twin.remarks:
+            return layers_of(self.module, images, targets, layers)
+        if unknown := [layer for layer in layers if layer not in twin.agree]:
+            wanted = layers_of(self.module, images[:2], targets[:2], unknown)
+            names = dict(twin.net.named_modules())
+            found = layers_of(
+                twin.net, twin.laid_out(images[:2]), targets[:2], [one for one in unknown if one in names]
+            )
+            twin.agree |= {layer: layer in found and _same(found[layer], wanted[layer]) for layer in unknown}
+        if not all(twin.agree[layer] for layer in layers):
+            return layers_of(self.module, images, targets, layers)
+        return layers_of(twin.net, twin.laid_out(images), targets, layers)
 
     def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Logits of images that are all there."""
@@ -61,22 +96,33 @@ class Forwards:
             start = rows.stop
 
 
+def _same(found: ActivationsAndGradients, wanted: ActivationsAndGradients) -> bool:
+    return all(
+        a.shape == b.shape and bool(((a - b).abs() <= SAME * b.abs().max()).all())
+        for a, b in zip(found, wanted, strict=True)
+    )
+
+
 _shared: ContextVar[Forwards | None] = ContextVar("shared_forwards", default=None)
 
 
 @contextmanager
 def shared_forwards(
-    classifier: Classifier | nn.Module, *, batch: int = BATCH, twin: Callable[[Tensor], Tensor] | None = None
+    classifier: Classifier | nn.Module,
+    *,
+    batch: int = BATCH,
+    twin: Callable[[Tensor], Tensor] | None = None,
+    lasting: bool = False,
 ) -> Iterator[Forwards]:
     """Inside, all passes of this net without gradient go through one twin; an outer block of the same net is kept.
 
-    The weights must stay as they are inside.
+    `lasting`: so do passes for the gradients of layers. The weights must stay as they are inside.
     """
     outer = _shared.get()
     if outer is not None and outer.module is module_of(classifier):
         yield outer
         return
-    token = _shared.set(Forwards(classifier, batch=batch, twin=twin))
+    token = _shared.set(Forwards(classifier, batch=batch, twin=twin, lasting=lasting))
     try:
         shared = _shared.get()
         assert shared is not None

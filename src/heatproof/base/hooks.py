@@ -6,7 +6,7 @@ the layer: later in-place operations do not reach them. Weights, flags, modes, h
 afterwards, also after an error.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -50,10 +50,15 @@ def shared_pass(
     images: Float[Tensor, "b c h w"],
     targets: Int64[Tensor, " b"],
     layers: Iterable[str],
+    *,
+    found: Mapping[str, ActivationsAndGradients] | None = None,
 ) -> Iterator[None]:
-    """Inside, `activations_and_gradients` of these very tensors costs nothing more: one pass serves all layers."""
+    """Inside, `activations_and_gradients` of these very tensors costs nothing more: one pass serves all layers.
+
+    `found`: what that pass gave, where another net than this one was run for it.
+    """
     module = module_of(classifier)
-    found = _run(module, images, targets, tuple(dict.fromkeys(layers)))
+    found = dict(found) if found is not None else layers_of(module, images, targets, tuple(dict.fromkeys(layers)))
     token = _shared.set(_Pass(module, images, targets, found))
     try:
         yield
@@ -74,9 +79,9 @@ def activations_and_gradients(
     module = module_of(classifier)
     shared = _shared.get()
     if shared is None or not shared.covers(module, images, targets):
-        return _run(module, images, targets, (layer,))[layer]
+        return layers_of(module, images, targets, (layer,))[layer]
     if layer not in shared.found:
-        shared.found |= _run(module, images, targets, (layer,))
+        shared.found |= layers_of(module, images, targets, (layer,))
     return shared.found[layer]
 
 
@@ -116,9 +121,10 @@ def quiet(module: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_(flag)
 
 
-def _run(
+def layers_of(
     module: nn.Module, images: Tensor, targets: Tensor, layers: Sequence[str]
 ) -> dict[str, ActivationsAndGradients]:
+    """`activations_and_gradients` of several layers from one pass of this very net."""
     if not layers:
         return {}
     parts = dict(module.named_modules())

@@ -226,7 +226,8 @@ def _run(
         }
     )
     raws: dict[str, Tensor] = {}
-    with hooks.shared_pass(classifier, images, targets, layers):
+    found_layers = forwards.layers(images, targets, layers)
+    with hooks.shared_pass(classifier, images, targets, layers, found=found_layers):
         for key, single in entry.singles.items():
             supplied = single.explainer.choice.supplied
             more: dict[str, Any] = {}

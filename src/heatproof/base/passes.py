@@ -202,7 +202,7 @@ class Engine:
             key = "other nets" if shared else f"{task.choice.label}/{task.choice.protocol}"
             together.setdefault(key, []).append(i)
         found: dict[int, Result] = {}
-        with shared_forwards(self.classifier, batch=self.batch, twin=self.twin):
+        with shared_forwards(self.classifier, batch=self.batch, twin=self.twin, lasting=True):
             for places in together.values():
                 found.update(zip(places, self._run([tasks[i] for i in places]), strict=True))
         return [found[i] for i in range(len(tasks))]

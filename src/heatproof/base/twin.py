@@ -21,18 +21,22 @@ class Twin:
     channels-last. Both happen on a copy: the module itself is never touched. `example` (a few images on the module's
     device) is used to find out which batch norm directly follows which convolution, and to compare: where logits differ
     by more than `TOLERANCE`, folding is refused and a plain copy is used; `remarks` says so.
-    `passes` counts the images that went through; `folded` the batch norms that are gone.
+    `passes` counts the images that went through; `folded` the batch norms that are gone; `agree` whether a layer gives
+    what it gives in the module, where somebody has looked.
     """
 
     def __init__(self, module: nn.Module, example: Float[Tensor, "n c h w"]) -> None:
         self.remarks: tuple[str, ...] = ()
         self.passes = 0
-        plain = copy.deepcopy(module).eval()
-        with torch.inference_mode():
-            wanted = plain(example)
-        self._net = copy.deepcopy(plain)
-        self.folded = _fold(self._net, example)
-        self._net.to(memory_format=torch.channels_last)
+        self.agree: dict[str, bool] = {}
+        # Weights made under inference mode would take part in no graph, and the net may be asked for gradients.
+        with torch.inference_mode(False):
+            plain = copy.deepcopy(module).eval()
+            with torch.inference_mode():
+                wanted = plain(example)
+            self._net = copy.deepcopy(plain)
+            self.folded = _fold(self._net, example.clone())
+            self._net.to(memory_format=torch.channels_last)
         self._layout = torch.channels_last
         with torch.inference_mode():
             difference = float((self._run(example) - wanted).abs().max())
@@ -54,8 +58,12 @@ class Twin:
         """The copy that is run, for those who look inside it."""
         return self._net
 
+    def laid_out(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """The images in the memory layout of the net."""
+        return images.contiguous(memory_format=self._layout)
+
     def _run(self, images: Tensor) -> Tensor:
-        logits: Tensor = self._net(images.contiguous(memory_format=self._layout))
+        logits: Tensor = self._net(self.laid_out(images))
         return logits
 
 

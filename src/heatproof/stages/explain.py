@@ -29,7 +29,7 @@ from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
 
 # Raise it when the maps of an unchanged method change.
-VERSION = 2
+VERSION = 3
 # Images that the blur of the "blurred" controls is matched on.
 MATCHED = 64
 
@@ -168,7 +168,7 @@ def _explain_missing(
     blocks = blocks_of(len(rows))
     with (
         tqdm(total=len(rows), desc="explain", unit="image", disable=None if progress else True) as bar,
-        shared_forwards(classifier, batch=settings.batch),
+        shared_forwards(classifier, batch=settings.batch, lasting=True),
     ):
         for number, block in enumerate(blocks):
             path = scratch / f"block_{number:05d}.safetensors"
