@@ -292,3 +292,27 @@ def test_the_study_protocol_judges_dead_reruns_itself():
     choice = MetricChoice("likeness", tiny.Fake(likeness, {**plain.metric.facts, "protocol": "study"}), "study")
     (result,) = engine.run([engine.task(case, choice, ["ok"] * 7)])
     assert result.status == ["ok"] * 7
+
+
+def test_reruns_are_shared_by_the_metrics_that_ask_for_them_and_then_released():
+    classifier, the_block = block()
+    engine = engine_for(classifier, the_block)
+    held = []
+    inner = engine._run
+    engine._run = lambda tasks: (inner(tasks), held.append((tasks[0].choice.label, len(engine._reruns))))[0]
+    case = engine.case(tiny.method(), the_block.images.mean(1))
+    view = {"view": "rerun_shift"}
+    metrics = [
+        tiny.metric(likeness, "noise_a", reruns=("noise",)),
+        tiny.metric(likeness, "view_a", reruns=("view",), settings=view),
+        tiny.metric(drop, "drop", **DROP),
+        tiny.metric(likeness, "noise_b", reruns=("noise",)),
+        tiny.metric(likeness, "view_b", reruns=("view",), settings=view),
+    ]
+    results = engine.run([engine.task(case, metric, ["ok"] * 7) for metric in metrics])
+    assert held == [("drop", 0), ("noise_a", 1), ("noise_b", 1), ("view_a", 1), ("view_b", 1)]
+    assert not engine._reruns
+    assert engine.passes.maps == 2 * 7
+    for a, b in ((0, 3), (1, 4)):
+        assert torch.equal(results[a].columns["likeness"], results[b].columns["likeness"])
+    assert set(results[2].columns) == set(DROP["columns"])

@@ -193,7 +193,8 @@ class Engine:
         """Results of all tasks, in their order.
 
         One metric is run for all methods before the next one starts: what a metric holds for all images is released,
-        and answers are kept, so that no image is run twice.
+        and answers are kept, so that no image is run twice. Metrics of one kind of rerun follow each other, and its
+        maps are released when no further one asks: they are some 20 MB a rerun and method at 224 px.
         """
         together: dict[str, list[int]] = {}
         for i, task in enumerate(tasks):
@@ -203,8 +204,11 @@ class Engine:
             together.setdefault(key, []).append(i)
         found: dict[int, Result] = {}
         with shared_forwards(self.classifier, batch=self.batch, twin=self.twin, lasting=True):
-            for places in together.values():
+            groups = sorted(together.values(), key=lambda places: sorted(_kinds(tasks, places)))
+            for number, places in enumerate(groups):
                 found.update(zip(places, self._run([tasks[i] for i in places]), strict=True))
+                wanted = {kind for later in groups[number + 1 :] for kind in _kinds(tasks, later)}
+                self._reruns = {key: maps for key, maps in self._reruns.items() if _kind_of(key) in wanted}
         return [found[i] for i in range(len(tasks))]
 
     def _run(self, tasks: Sequence[Task]) -> list[Result]:
@@ -580,6 +584,17 @@ def _rerun_key(task: Task, request: Rerun) -> tuple[object, ...]:
     if request.weights is None:
         return request.key
     return (*request.key, *task.rows.tolist(), *_hashes(request.weights))
+
+
+def _kinds(tasks: Sequence[Task], places: Sequence[int]) -> set[str]:
+    """The kinds of reruns that some metrics ask for."""
+    return {kind for i in places for kind in tasks[i].choice.metric.facts.get("reruns", ())}
+
+
+def _kind_of(key: tuple[str, tuple[object, ...]]) -> str | None:
+    """The kind of a rerun that metrics of several labels share: "noise" or "view"; None for others."""
+    noise, _, view, *_ = key[1]
+    return "view" if view is not None else "noise" if noise is not None else None
 
 
 def _of_another_net(key: tuple[str, tuple[object, ...]]) -> bool:
