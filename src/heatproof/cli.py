@@ -288,7 +288,10 @@ def _single(command: Command) -> int:
     if earlier is not None:
         _latest(earlier)
         print("\n".join([said(earlier), "", f"results: {earlier} (of an earlier run; anew=true runs it again)"]))
-        print(_sent([earlier], None))
+        from heatproof.stages import track
+
+        sent = track.noted_as_sent(earlier)
+        print(sent.message if sent else _sent([earlier], None))
         return 0
     report, sent = _run_one(command, wanted)
     if isinstance(report, HeatproofError):

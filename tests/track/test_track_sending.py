@@ -12,7 +12,7 @@ import pytest
 from filelock import FileLock
 
 from heatproof.base.outbox import Outbox, recorded
-from heatproof.stages.track import address, send, ui_command
+from heatproof.stages.track import address, noted_as_sent, send, ui_command
 from heatproof.stages.track.sending import PARAM_LENGTH, legal_names, shortened
 
 
@@ -152,6 +152,16 @@ def test_delivery_killed_at_any_step_is_completed(tmp_path, uri, monkeypatch):
             assert run.data.params == {"seed": "1"}
             assert artifacts(uri, run.info.run_id) == ["report.html", "tables/metrics.csv"]
     assert kills >= 16
+
+
+def test_what_is_noted_as_sent_is_known_without_the_store(tmp_path, uri):
+    outbox = make_run(tmp_path / "one")
+    assert noted_as_sent(tmp_path / "one", tracking_uri=uri) is None
+    sent = send([tmp_path / "one"], tracking_uri=uri)
+    assert noted_as_sent(tmp_path / "one", tracking_uri=uri) == sent
+    assert noted_as_sent(tmp_path / "one", tracking_uri="http://elsewhere") is None
+    outbox.metrics({"later": 1.0})
+    assert noted_as_sent(tmp_path / "one", tracking_uri=uri) is None
 
 
 def test_server_that_is_down_keeps_the_outbox(tmp_path, uri):

@@ -89,6 +89,20 @@ def send(
     return Sent(shown, runs, failed)
 
 
+def noted_as_sent(folder: Path, *, tracking_uri: str | None = None) -> Sent | None:
+    """What a delivery of a finished run would say, where its outbox notes that all of it was sent; else None.
+
+    The store is not asked, so MLflow is not imported: a run that was lost with its store is sent anew by `send` alone.
+    """
+    uri, outbox = address(tracking_uri), Outbox(folder)
+    content = outbox.read()
+    done = outbox.state().get(redacted(uri)) or {}
+    names = [path.relative_to(outbox.results).as_posix() for path, _ in content.artifacts if path.exists()]
+    complete = content.status != "RUNNING" and done.get("status") == content.status
+    complete = complete and done.get("metrics") == len(content.values) and set(names) <= set(done.get("artifacts", ()))
+    return Sent(redacted(uri), {folder: str(done["run"])}) if complete else None
+
+
 def _reason(error: Exception) -> str:
     if "Max retries exceeded" in str(error):
         return "the server does not answer"
