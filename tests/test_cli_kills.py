@@ -1,4 +1,4 @@
-"""A sweep killed at random moments, or two at once on one store: nothing is lost, nothing counted twice, equal numbers."""
+"""A sweep killed at random moments, or two at once on one store: nothing is lost or counted twice, equal numbers."""
 
 import json
 import os

@@ -290,8 +290,8 @@ def _single(command: Command) -> int:
         print("\n".join([said(earlier), "", f"results: {earlier} (of an earlier run; anew=true runs it again)"]))
         from heatproof.stages import track
 
-        sent = track.noted_as_sent(earlier)
-        print(sent.message if sent else _sent([earlier], None))
+        noted = track.noted_as_sent(earlier)
+        print(noted.message if noted else _sent([earlier], None))
         return 0
     report, sent = _run_one(command, wanted)
     if isinstance(report, HeatproofError):

@@ -163,8 +163,32 @@ def _explain_missing(
     progress: bool,
     passes: dict[str, int],
 ) -> dict[str, Path]:
-    scratch = store.scratch("maps-blocks", {**images, "methods": [method.identity() for method in methods]})
-    scratch.mkdir(parents=True, exist_ok=True)
+    work = {**images, "methods": [method.identity() for method in methods]}
+    # Two processes that explain the same would take each other's blocks away.
+    with store.locked("maps-blocks", work, f"maps of {len(methods)} methods"):
+        stored = {str(method.name): store.find("maps", identity_of(method, images)) for method in methods}
+        known = {name: folder for name, folder in stored.items() if folder is not None}
+        if len(known) == len(methods):
+            return known
+        scratch = store.scratch("maps-blocks", work)
+        made = (samples, classifier, rows, targets, methods, images, settings, protocol)
+        return _explain_into(scratch, *made, store, progress, passes)
+
+
+def _explain_into(
+    scratch: Path,
+    samples: Samples,
+    classifier: Classifier,
+    rows: np.ndarray,
+    targets: np.ndarray,
+    methods: Sequence[Method],
+    images: Mapping[str, Any],
+    settings: ExplainSettings,
+    protocol: str,
+    store: Store,
+    progress: bool,
+    passes: dict[str, int],
+) -> dict[str, Path]:
     blocks = blocks_of(len(rows))
     with (
         tqdm(total=len(rows), desc="explain", unit="image", disable=None if progress else True) as bar,

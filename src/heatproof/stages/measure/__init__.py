@@ -58,33 +58,42 @@ def measure(
     common = common_identity(samples, classifier, maps, settings, evaluation)
     single = [choice for choice in metrics if not compares(choice)]
     cells = cells_of(methods, single, common, None if permuted is None else permuted.identity)
-    found: dict[int, Found] = {}
-    for place, cell in enumerate(cells):
-        folder = store.find("scores", cell.identity)
-        if folder is not None:
-            found[place] = read(folder)
+    found = _stored(dict(enumerate(cells)), store)
     missing = {place: cell for place, cell in enumerate(cells) if place not in found}
     passes = dict.fromkeys(COUNTED, 0) | {"stored_cells": len(found), "new_cells": len(missing)}
     if missing:
-        scratch = store.scratch("scores-blocks", {"cells": [cell.identity for cell in missing.values()]})
-        scratch.mkdir(parents=True, exist_ok=True)
-        parts = list(
-            _blocks(
-                samples, classifier, maps, missing, settings, evaluation, batch, scratch, estimate, progress, permuted
-            )
-        )
-        for name in COUNTED:
-            passes[name] = sum(part[1][name] for part in parts)
-        for place, cell in missing.items():
-            found[place] = joined([part[0][place] for part in parts])
-            store.get_or_make(
-                "scores",
-                cell.identity,
-                partial(write, found=found[place]),
-                what=f"scores of {cell.method.name} under {cell.choice.label}",
-            )
-        shutil.rmtree(scratch, ignore_errors=True)
+        work = {"cells": [cell.identity for cell in missing.values()]}
+        # Two processes that measure the same would take each other's blocks away.
+        with store.locked("scores-blocks", work, f"scores of {len(missing)} methods x metrics"):
+            found |= _stored(missing, store)
+            missing = {place: cell for place, cell in missing.items() if place not in found}
+            passes |= {"stored_cells": len(found), "new_cells": len(missing)}
+            if missing:
+                scratch = store.scratch("scores-blocks", work)
+                parts = list(
+                    _blocks(
+                        *(samples, classifier, maps, missing, settings, evaluation, batch, scratch),
+                        *(estimate, progress, permuted),
+                    )
+                )
+                for name in COUNTED:
+                    passes[name] = sum(part[1][name] for part in parts)
+                for place, cell in missing.items():
+                    found[place] = joined([part[0][place] for part in parts])
+                    store.get_or_make(
+                        "scores",
+                        cell.identity,
+                        partial(write, found=found[place]),
+                        what=f"scores of {cell.method.name} under {cell.choice.label}",
+                    )
+                shutil.rmtree(scratch, ignore_errors=True)
     return scores_of(samples.table.iloc[maps.rows], maps, cells, found, metrics, settings, passes)
+
+
+def _stored(cells: Mapping[int, Cell], store: Store) -> dict[int, Found]:
+    """The numbers of those cells that the store has."""
+    folders = {place: store.find("scores", cell.identity) for place, cell in cells.items()}
+    return {place: read(folder) for place, folder in folders.items() if folder is not None}
 
 
 def measure_tensors(
