@@ -58,6 +58,7 @@ def call(site, user, work, *arguments):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_package_and_a_file_join_a_run(site, tmp_path):
     user = user_folder(tmp_path / "user")
     own = examples()
