@@ -135,7 +135,10 @@ def test_an_interrupted_run_reads_killed(sent: signal.Signals, code: int, tmp_pa
     here = tmp_path / "here"
     here.mkdir()
     command = [sys.executable, "-m", "heatproof", *SMALL, "dataset.num_images=2000", "train.epochs=5000", "train.patience=5000"]  # fmt: skip  # noqa: E501
+    # A shell gives background jobs an ignored SIGINT, and the suite may run in one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, cwd=here, env=environment(tmp_path, user), stderr=subprocess.PIPE, text=True)
+    signal.signal(signal.SIGINT, before)
     scratch = tmp_path / "store"
     until = time.monotonic() + 120
     while not list(scratch.rglob("*.safetensors")) and time.monotonic() < until and process.poll() is None:
