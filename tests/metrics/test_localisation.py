@@ -210,3 +210,14 @@ def test_a_flat_map_finds_what_chance_finds(name):
     if f"{name}_chance" in found:
         chance = float(found[f"{name}_chance"][0])
         assert float(found[name].mean()) == pytest.approx(chance, abs=0.02)
+
+
+@by_hand.oracle("lesion_hit")
+def test_lesions_that_touch_at_a_corner_are_one():
+    masks = torch.zeros(1, 4, 5, dtype=torch.bool)
+    masks[0, 0, 0] = masks[0, 1, 1] = masks[0, 3, 4] = True
+    maps = torch.zeros(1, 4, 5)
+    maps[0, 0, 0], maps[0, 2, 0], maps[0, 2, 1] = 3.0, 2.0, 1.0
+    found = by_hand.run("lesion_hit", block(maps, masks))
+    assert found["lesion_hit_count"].tolist() == [2]
+    assert found["lesion_hit"].tolist() == [0.5]
