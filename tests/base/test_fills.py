@@ -4,7 +4,7 @@ from scipy import ndimage
 
 from heatproof.base import fields
 from heatproof.base.errors import HeatproofError
-from heatproof.base.fills import NAMES, fill
+from heatproof.base.fills import NAMES, fill, prepared, put
 
 MEAN = torch.tensor([0.1, 0.5, 0.9])
 NORM_MEAN = torch.tensor([0.485, 0.456, 0.406])
@@ -89,3 +89,12 @@ def test_refusals():
         fill("mean", images, region, seeds, None)
     with pytest.raises(HeatproofError, match="the model does not normalise"):
         fill("normalized_zero", images, region, seeds, MEAN, None)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_ready_for_an_image_serves_every_region(name):
+    images, region, seeds = setting()
+    ready = prepared(name, images, seeds, MEAN, NORM_MEAN)
+    for where in (region, ~region, torch.ones_like(region), torch.zeros_like(region)):
+        filled = put(name, images, where, ready, MEAN, NORM_MEAN)
+        assert torch.equal(filled, fill(name, images, where, seeds, MEAN, NORM_MEAN))

@@ -5,8 +5,10 @@ import tiny
 import torch
 
 from heatproof.base import fields, fills
-from heatproof.base.passes import PARTNERS, Block, Engine
+from heatproof.base.passes import Engine
 from heatproof.base.records import MetricChoice
+from heatproof.base.reruns import PARTNERS
+from heatproof.base.tasks import Block
 
 
 def block(n=7, channels=1, size=16, masks=True, seed=0):
@@ -299,7 +301,7 @@ def test_reruns_are_shared_by_the_metrics_that_ask_for_them_and_then_released():
     engine = engine_for(classifier, the_block)
     held = []
     inner = engine._run
-    engine._run = lambda tasks: (inner(tasks), held.append((tasks[0].choice.label, len(engine._reruns))))[0]
+    engine._run = lambda tasks: (inner(tasks), held.append((tasks[0].choice.label, len(engine.reruns.held))))[0]
     case = engine.case(tiny.method(), the_block.images.mean(1))
     view = {"view": "rerun_shift"}
     metrics = [
@@ -311,7 +313,7 @@ def test_reruns_are_shared_by_the_metrics_that_ask_for_them_and_then_released():
     ]
     results = engine.run([engine.task(case, metric, ["ok"] * 7) for metric in metrics])
     assert held == [("drop", 0), ("noise_a", 1), ("noise_b", 1), ("view_a", 1), ("view_b", 1)]
-    assert not engine._reruns
+    assert not engine.reruns.held
     assert engine.passes.maps == 2 * 7
     for a, b in ((0, 3), (1, 4)):
         assert torch.equal(results[a].columns["likeness"], results[b].columns["likeness"])

@@ -6,8 +6,9 @@ import tiny
 import torch
 
 from heatproof.base import fields, fills, methods
-from heatproof.base.passes import Block, Engine
+from heatproof.base.passes import Engine
 from heatproof.base.registry import bind, choices
+from heatproof.base.tasks import Block
 
 N, SIZE = 6, 12
 SHIPPED = ("road", "black", "mean", "blur", "noise", "noise_add")
@@ -246,3 +247,19 @@ def test_methods_are_rerun_on_the_image_weighted_by_each_maps_own_weights():
             assert float(result.columns["again_weighted_own"][row]) == pytest.approx(float(maps[row].sum()), rel=1e-5)
         assert result.columns["again_weighted"][2].isnan()
     assert engine.passes.maps == 2 * 5  # equal weights of a method are one rerun
+
+
+def test_what_a_fill_needs_of_an_image_is_made_once_for_all_its_regions(monkeypatch):
+    made = []
+    prepared = fills.prepared
+    monkeypatch.setattr(fills, "prepared", lambda name, *more: made.append(name) or prepared(name, *more))
+    classifier, the_block = block()
+    engine, _ = engine_for(classifier, the_block, batch=4)
+    case = engine.case(tiny.method(), the_block.images[:, 0])
+    choices_of = [
+        asks(path, fill, columns=PATH, settings={"fill": fill, "backwards": backwards})
+        for fill in ("blur", "road")
+        for backwards in (False, True)
+    ]
+    engine.run([engine.task(case, choice, ["ok"] * N) for choice in choices_of])
+    assert sorted(made) == ["blur", "road"]

@@ -8,10 +8,12 @@ import torch
 from scipy.stats import spearmanr
 
 from heatproof.base.depth import weight_blocks
-from heatproof.base.passes import PARTNERS, Block, Engine
+from heatproof.base.passes import Engine
 from heatproof.base.randomise import OtherWeights, calibrate, redrawn
 from heatproof.base.records import MetricChoice
 from heatproof.base.registry import bind
+from heatproof.base.reruns import PARTNERS
+from heatproof.base.tasks import Block
 
 SIZE, N, SEED = 16, 7, 3
 
@@ -105,7 +107,7 @@ def test_randomization_is_a_loop_over_states_draws_and_images(order):
 def test_other_images_are_a_floor_made_of_the_trained_nets_own_maps():
     (result,), engine, classifier, block, _ = measured([metric("randomization", seeds=1)])
     own = gradient(classifier, block.images, block.targets)
-    wanted = np.mean([rho(own, own[engine._partners[n]]) for n in range(PARTNERS)], axis=0)
+    wanted = np.mean([rho(own, own[engine.reruns.partners[n]]) for n in range(PARTNERS)], axis=0)
     np.testing.assert_allclose(result.columns["randomization_images"].numpy(), wanted, atol=1e-6)
     assert result.columns["randomization_networks"].isnan().all()  # one draw makes no pair
 
@@ -130,7 +132,7 @@ def test_likeness_of_other_kinds_costs_no_pass_and_orders_share_their_states():
 
 def test_states_are_forgotten_once_they_are_answered():
     _, engine, *_ = measured([metric("randomization")])
-    assert not engine._reruns
+    assert not engine.reruns.held
 
 
 def edges(classifier, images, targets):

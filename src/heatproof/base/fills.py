@@ -40,34 +40,53 @@ def fill(
     Raises: HeatproofError for an unknown name, or where a mean is needed and there is none.
     Source: Rong et al. 2022 (road); metrics law, section 0.
     """
+    return put(name, images, region, prepared(name, images, seeds, mean, norm_mean), mean, norm_mean)
+
+
+def prepared(
+    name: str,
+    images: Float[Tensor, "b c h w"],
+    seeds: Int64[Tensor, " b"],
+    mean: Float[Tensor, " c"] | None,
+    norm_mean: Float[Tensor, " c"] | None = None,
+) -> Tensor:
+    """What a fill has ready for images whatever the region: what it puts in the place of a pixel, and of `road` its
+    noise. Broadcasts against (b, c, h, w); made once, it serves every region of an image."""
     if name not in NAMES:
         raise HeatproofError(fault("fill", "no such fill", got=name, choices=NAMES))
-    return torch.where(region[:, None], _content(name, images, region, seeds, mean, norm_mean), images)
-
-
-def _content(
-    name: str, images: Tensor, region: Tensor, seeds: Tensor, mean: Tensor | None, norm_mean: Tensor | None
-) -> Tensor:
-    """What the image would be with every pixel of the region replaced; broadcasts against (b, c, h, w)."""
     shape = tuple(images.shape[1:])
     if name == "black":
-        return torch.zeros_like(images)
+        return images.new_zeros(1, 1, 1, 1)
     if name == "gray":
-        return torch.full_like(images, 0.5)
+        return images.new_full((1, 1, 1, 1), 0.5)
     if name == "blur":
         return gaussian_blur(images.flatten(0, 1), BLUR_SHARE * images.shape[-1]).view(images.shape)
     if name == "noise":
         return fields.uniform(seeds, shape).to(images)
+    if name == "road":
+        return ROAD_NOISE_SD * fields.normal(seeds, shape).to(images)
     if name in ("noise_add", "noise_replace"):
         noise = ADDED_NOISE_SD * fields.normal(seeds, shape).to(images)
         return (images + noise if name == "noise_add" else noise).clamp(0, 1)
-    if name == "road":
-        smooth = impute(images, region)
-        gone = region.flatten(1).all(1)
-        if gone.any():
-            smooth = torch.where(gone[:, None, None, None], _per_channel(name, images, mean, norm_mean), smooth)
-        return smooth + ROAD_NOISE_SD * fields.normal(seeds, shape).to(images)
     return _per_channel(name, images, None if name == "normalized_zero" else mean, norm_mean)
+
+
+def put(
+    name: str,
+    images: Float[Tensor, "b c h w"],
+    region: Bool[Tensor, "b h w"],
+    ready: Tensor,
+    mean: Float[Tensor, " c"] | None,
+    norm_mean: Float[Tensor, " c"] | None = None,
+) -> Float[Tensor, "b c h w"]:
+    """`fill` with what `prepared` gave for these images."""
+    if name != "road":
+        return torch.where(region[:, None], ready, images)
+    smooth = impute(images, region)
+    gone = region.flatten(1).all(1)
+    if gone.any():
+        smooth = torch.where(gone[:, None, None, None], _per_channel(name, images, mean, norm_mean), smooth)
+    return torch.where(region[:, None], smooth + ready, images)
 
 
 def _per_channel(name: str, images: Tensor, mean: Tensor | None, norm_mean: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
+from heatproof.base.halving import in_batches
 from heatproof.base.hooks import ActivationsAndGradients, layers_of, module_of
 from heatproof.base.records import Classifier
 from heatproof.base.twin import Twin
@@ -79,21 +80,14 @@ class Forwards:
 
     def made(self, n: int, make: Callable[[slice], Tensor]) -> Iterator[tuple[slice, Float[Tensor, "m k"]]]:
         """Logits of n images that `make(rows)` makes a batch at a time: (rows, logits) until all are through."""
-        start = 0
-        while start < n:
-            rows = slice(start, min(start + self.batch, n))
-            try:
-                images = make(rows)
-                found = self.twin(images)(images)
-            except torch.OutOfMemoryError:
-                if self.batch == 1:
-                    raise
-                self.batch = max(1, self.batch // 2)
-                torch.cuda.empty_cache()
-                continue
+
+        def run(rows: slice) -> Tensor:
+            images = make(rows)
+            return self.twin(images)(images)
+
+        for rows, found in in_batches(n, self, run):
             self.passes += rows.stop - rows.start
             yield rows, found
-            start = rows.stop
 
 
 def _same(found: ActivationsAndGradients, wanted: ActivationsAndGradients) -> bool:

@@ -55,3 +55,14 @@ def norm(maps: Float[Tensor, "b h w"]) -> Float[Tensor, "b h w"]:
     low = maps.amin((1, 2), keepdim=True)
     width = maps.amax((1, 2), keepdim=True) - low
     return torch.where(width > 0, (maps - low) / torch.where(width > 0, width, 1.0), torch.zeros_like(maps))
+
+
+def as_measured(maps: Float[Tensor, "b h w"], sign: str) -> Float[Tensor, "b h w"]:
+    """Maps as metrics see them: zeros in the place of a map that is not finite, magnitudes where `sign` is "absolute".
+
+    >>> as_measured(torch.tensor([[[-1.0, 2.0]], [[torch.nan, 1.0]]]), "absolute").tolist()
+    [[[1.0, 2.0]], [[0.0, 0.0]]]
+    """
+    finite = torch.isfinite(maps).flatten(1).all(1)
+    maps = torch.where(finite[:, None, None], maps, torch.zeros_like(maps))
+    return maps.abs() if sign == "absolute" else maps

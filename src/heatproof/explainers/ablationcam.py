@@ -9,6 +9,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from heatproof.base.forwards import Forwards, forwards_of, scores
+from heatproof.base.halving import in_batches
 from heatproof.base.hooks import activations_and_gradients, module_of, target_layer
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
@@ -94,13 +95,13 @@ def _ablated(
     One image enters, and the layer's output is repeated: the layers below cost one pass. Where a path around the layer
     does not broadcast (DenseNet's concatenation), the image is repeated instead.
     """
-    done: list[tuple[Tensor, Tensor]] = []
-    start = 0
     once = True
-    while start < len(channels):
-        part = channels[start : start + forwards.batch]
 
-        def without(output: Tensor, part: Tensor = part) -> Tensor:
+    def run(rows: slice) -> Tensor:
+        nonlocal once
+        part = channels[rows]
+
+        def without(output: Tensor) -> Tensor:
             changed = output.repeat(len(part) // len(output), *[1] * (output.ndim - 1))
             place = torch.arange(len(part), device=output.device)
             if output.ndim == 4 and output.shape[1] == count:
@@ -109,24 +110,20 @@ def _ablated(
                 changed[place, ..., part] = 0
             return changed
 
-        try:
-            logits = _hooked(net, name, image if once else image.expand(len(part), -1, -1, -1), without)
-        except torch.OutOfMemoryError:
-            if forwards.batch == 1:
+        if once:
+            try:
+                logits = _hooked(net, name, image, without)
+                if len(logits) == len(part):
+                    return logits
+            except torch.OutOfMemoryError:
                 raise
-            forwards.batch = max(1, forwards.batch // 2)
-            torch.cuda.empty_cache()
-            continue
-        except RuntimeError:
-            if not once:
-                raise
+            except RuntimeError:
+                pass
             once = False
-            continue
-        if len(logits) != len(part):
-            assert once, f"{len(logits)} logits of {len(part)} images"
-            once = False
-            continue
-        forwards.passes += len(part)
-        done.append((part, logits))
-        start += len(part)
+        logits = _hooked(net, name, image.expand(len(part), -1, -1, -1), without)
+        assert len(logits) == len(part), f"{len(logits)} logits of {len(part)} images"
+        return logits
+
+    done = [(channels[rows], logits) for rows, logits in in_batches(len(channels), forwards, run)]
+    forwards.passes += len(channels)
     return done

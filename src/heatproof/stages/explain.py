@@ -24,7 +24,8 @@ from heatproof.base.blocks import blocks_of
 from heatproof.base.equal_maps import equal_groups, in_words
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.forwards import shared_forwards
-from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
+from heatproof.base.halving import Batch, in_batches
+from heatproof.base.records import Classifier, MapBatch, Maps, Method, Predictions, Samples
 from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
 
@@ -238,17 +239,16 @@ def _explain_block(
     passes: dict[str, int],
 ) -> None:
     parts: dict[str, list[torch.Tensor]] = {}
-    batch, start = settings.batch, 0
-    while start < len(rows):
-        chunk = np.arange(start, min(start + batch, len(rows)))
-        counted = maps_of.MapPasses()
+
+    def run(part: slice) -> dict[str, MapBatch]:
+        chunk, counted = rows[part], maps_of.MapPasses()
         try:
             made = maps_of.explain_batch(
                 classifier,
-                samples.images(rows[chunk]).to(classifier.device),
-                torch.as_tensor(targets[chunk], device=classifier.device),
+                samples.images(chunk).to(classifier.device),
+                torch.as_tensor(targets[part], device=classifier.device),
                 methods,
-                ids=[str(image) for image in samples.table["image"].iloc[rows[chunk]]],
+                ids=[str(image) for image in samples.table["image"].iloc[chunk]],
                 seed=settings.seed,
                 protocol=protocol,
                 passes=counted,
@@ -256,13 +256,11 @@ def _explain_block(
             )
         except torch.OutOfMemoryError:
             passes["again"] += counted.images
-            if batch == 1:
-                raise
-            batch = max(1, batch // 2)
-            torch.cuda.empty_cache()
-            continue
+            raise
         passes["maps"] += counted.images
-        start += len(chunk)
+        return made
+
+    for _, made in in_batches(len(rows), Batch(settings.batch), run):
         for place, method in enumerate(methods):
             of = made[str(method.name)]
             parts.setdefault(f"maps/{place}", []).append(of.maps.cpu())

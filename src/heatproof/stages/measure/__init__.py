@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from heatproof.base.background import training_images
 from heatproof.base.blocks import blocks_of
-from heatproof.base.passes import OTHER_NETS, Engine
+from heatproof.base.passes import Engine
 from heatproof.base.randomise import OtherWeights
 from heatproof.base.records import Classifier, Maps, MetricChoice, Samples, Scores
+from heatproof.base.reruns import OTHER_NETS
 from heatproof.base.settings import CALIBRATED, EvalSettings, MeasureSettings
 from heatproof.base.store import Store
 from heatproof.base.twin import Twin

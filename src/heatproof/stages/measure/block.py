@@ -14,9 +14,10 @@ from heatproof.base import fields
 from heatproof.base import methods as maps_of
 from heatproof.base.altered import shift, shift_offsets
 from heatproof.base.case import Case
-from heatproof.base.passes import Block, Engine, Result, Task
+from heatproof.base.passes import Engine
 from heatproof.base.records import Classifier, Maps, Method, Samples
 from heatproof.base.settings import MeasureSettings
+from heatproof.base.tasks import Block, Result, Task
 from heatproof.base.twin import Twin
 from heatproof.stages.measure.cells import Cell, Found
 
