@@ -39,6 +39,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.stages.measure import measure
     from heatproof.stages.predict import predict
     from heatproof.stages.report import report
+    from heatproof.stages.report.classifier import classifier_report
     from heatproof.stages.report.data import data_report
     from heatproof.stages.report.pictures import pictures
     from heatproof.stages.track import collect
@@ -71,7 +72,14 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute, progress=progress
         )
     if plan.stage == "predict":
-        return stopped(folder, "predict", f"{len(predictions.table)} predictions", classifier.remarks)
+        # What the plan says of methods and metrics has no place in a report of the classifier.
+        remarks = list(dict.fromkeys([*samples.remarks, *classifier.remarks]))
+        facts = {**facts_of(plan, clock.seconds, {"used": 0}, []), "warnings": remarks}
+        done = classifier_report(
+            folder, samples=samples, classifier=classifier, predictions=predictions, facts=facts, seed=plan.seed
+        )
+        collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)
+        return done
     with clock("explain"):
         maps = explain(
             samples, classifier, predictions, plan.methods, plan.explain,

@@ -7,13 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
 
 from heatproof.base.records import Audit, Report, Samples
-from heatproof.stages.report import figures, tables
+from heatproof.stages.report import figures, plain, tables
 from heatproof.stages.report.data_figures import drawings
 from heatproof.stages.report.drawing import STYLE, drawn
 
@@ -155,21 +154,15 @@ def _page(
     summary: Mapping[str, Any],
     config: str,
 ) -> str:
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     shown = [
-        {
-            "title": TITLES[name],
-            "heads": list(_shown(frames[name]).columns),
-            "rows": _shown(frames[name]).to_numpy().tolist(),
-            "hidden": max(0, len(frames[name]) - SHOWN_PAIRS),
-        }
+        plain.Table(TITLES[name], _shown(frames[name]), max(0, len(frames[name]) - SHOWN_PAIRS))
         for name in TITLES
         if name in frames and len(frames[name])
     ]
-    return page.get_template("data.html").render(
-        summary=summary, warnings=audit.warnings, notes=audit.notes, tables=shown, figures=figures, config=config
-    )
+    return plain.render(
+        summary, subject="the data", heading="What is in the data?", warnings=audit.warnings, notes=audit.notes,
+        tables=shown, figures=figures, config=config,
+    )  # fmt: skip
 
 
 def _terminal(samples: Samples, audit: Audit) -> str:

@@ -55,8 +55,10 @@ def stored(folder: Path) -> Stored:
             found[name] = json.loads((folder / name).read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             why = "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read ({error})"
+            stage = found.get("summary.json", {}).get("stage")
+            why = f"it stopped after stage={stage}" if stage else f"{name} {why}"
             hint = "The command that made it goes on from what is stored."
-            wrong = fault("report.runs", f"no finished run, for {name} {why}", got=str(folder), hint=hint)
+            wrong = fault("report.runs", f"no finished run, for {why}", got=str(folder), hint=hint)
             raise HeatproofError(wrong) from error
     return Stored(folder, found["summary.json"], found[NAME])
 

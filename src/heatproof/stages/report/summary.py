@@ -51,24 +51,11 @@ def summarise(
         }
         for pair in findings.pairs
     ]
-    passes = facts.get("passes") or scores.passes
     made = {
-        "name": facts.get("name"),
-        "overrides": list(facts.get("overrides") or ()),
-        "plan_hash": facts.get("plan_hash"),
-        "whole_hash": facts.get("whole_hash"),
-        "seedless_hash": facts.get("seedless_hash"),
-        "shard": facts.get("shard"),
-        "data_hash": samples.data_hash,
-        "split_kind": samples.split_kind,
+        **_base(samples, classifier, predictions, facts),
         "protocol": protocol,
         "seed": findings.seed,
-        "device": facts.get("device"),
         "n_images": len(findings.images),
-        "classifier": {name: dict(found) for name, found in predictions.figures.items()},
-        "classifier_val": {name: dict(found) for name, found in predictions.val_figures.items()},
-        "positive": predictions.positive,
-        "model": facts.get("model") or model_facts(samples, classifier, predictions),
         "tested": [str(method.name) for method in findings.tested],
         "main": [column.name for column in findings.of("main")],
         "ranges": {c.name: list(c.choice.metric.facts.get("range", (None, None))) for c in findings.of("main")},
@@ -77,13 +64,44 @@ def summarise(
         "verdicts": list(verdicts),
         "flags": {method: dict(counts) for method, counts in scores.flags.items()},
         "notes": notes or {},
-        "passes": dict(passes),
+        "passes": dict(facts.get("passes") or scores.passes),
+    }
+    plain: dict[str, Any] = _plain(made)
+    return plain
+
+
+def summarise_classifier(
+    samples: Samples, classifier: Classifier, predictions: Predictions, facts: Mapping[str, Any], seed: int
+) -> dict[str, Any]:
+    """The summary of a run that stops after its predictions: that of a run without methods."""
+    none: dict[str, Any] = {"tested": [], "main": [], "methods": {}, "verdicts": []}
+    made = {"stage": "predict", **_base(samples, classifier, predictions, facts), **none}
+    plain: dict[str, Any] = _plain({**made, "seed": seed, "n_images": len(predictions.table)})
+    return plain
+
+
+def _base(
+    samples: Samples, classifier: Classifier, predictions: Predictions, facts: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What is said of the run, its data and its classifier, whatever was measured."""
+    return {
+        "name": facts.get("name"),
+        "overrides": list(facts.get("overrides") or ()),
+        "plan_hash": facts.get("plan_hash"),
+        "whole_hash": facts.get("whole_hash"),
+        "seedless_hash": facts.get("seedless_hash"),
+        "shard": facts.get("shard"),
+        "data_hash": samples.data_hash,
+        "split_kind": samples.split_kind,
+        "device": facts.get("device"),
+        "classifier": {name: dict(found) for name, found in predictions.figures.items()},
+        "classifier_val": {name: dict(found) for name, found in predictions.val_figures.items()},
+        "positive": predictions.positive,
+        "model": facts.get("model") or model_facts(samples, classifier, predictions),
         "seconds": dict(facts.get("seconds") or {}),
         "audit": list(samples.audit.warnings) if samples.audit else [],
         "warnings": list(facts.get("warnings") or ()),
     }
-    plain: dict[str, Any] = _plain(made)
-    return plain
 
 
 def model_facts(samples: Samples, classifier: Classifier, predictions: Predictions) -> dict[str, float | None]:

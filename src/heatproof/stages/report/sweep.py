@@ -280,7 +280,9 @@ def _failures(jobs: Sequence[Ended]) -> Iterator[str]:
 
 
 def _page(job: Ended) -> Path | None:
-    return None if job.results is None else job.results / "report.html"
+    """The page of a run; one that stopped after its predictions has none of its maps."""
+    pages = [] if job.results is None else [job.results / name for name in ("report.html", "classifier.html")]
+    return next((page for page in pages if page.is_file()), None)
 
 
 def _relative(path: Path | None, folder: Path) -> str:

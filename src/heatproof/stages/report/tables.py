@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,31 +294,47 @@ def write(
 ) -> list[Path]:
     """Write tables/NAME.{csv,md,tex}: metrics, controls, comparisons, ranks and their correlations, classifier,
     classification_report, confusion, history, and agreement where methods were compared with each other."""
-    folder.mkdir(parents=True, exist_ok=True)
     columns = [*findings.of("main"), *findings.of("excess")]
-    comparisons, classified = comparisons_frame(findings), report_frame(predictions, classifier.classes)
+    comparisons = comparisons_frame(findings)
     tables = {
         "metrics": (metrics_frame(findings, findings.tested), wide(findings, findings.tested, columns)),
         "controls": (metrics_frame(findings, findings.controls), wide(findings, findings.controls, columns)),
         "comparisons": (comparisons, rounded(comparisons)),
-        "classification_report": (classified, report_text(classified)),
+        **classifier_tables(predictions, classifier),
         **{
             name: (frame, rounded(frame))
             for name, frame in {
-                "classifier": classifier_frame(predictions),
-                "confusion": confusion_frame(predictions, classifier.classes),
-                "history": history_frame(classifier),
                 "agreement": pd.DataFrame() if pairs is None else agreement_frame(pairs),
                 "ranks": rank_frame(findings),
                 "rank_correlations": correlation_frame(findings),
             }.items()
         },
     }
-    files = []
-    for name, (numbers, text) in tables.items():
-        if len(numbers.columns):
-            files += write_table(folder, name, numbers, text)
-    return files
+    return write_tables(folder, tables)
+
+
+def classifier_tables(predictions: Predictions, classifier: Classifier) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
+    """Name -> (numbers, text) of what is tabled of a classifier: classification_report, classifier, confusion,
+    history."""
+    classified = report_frame(predictions, classifier.classes)
+    frames = {
+        "classifier": classifier_frame(predictions),
+        "confusion": confusion_frame(predictions, classifier.classes),
+        "history": history_frame(classifier),
+    }
+    made = {name: (frame, rounded(frame)) for name, frame in frames.items()}
+    return {"classification_report": (classified, report_text(classified)), **made}
+
+
+def write_tables(folder: Path, tables: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> list[Path]:
+    """Name -> (numbers, text) as files; a table without columns has none."""
+    folder.mkdir(parents=True, exist_ok=True)
+    return [
+        file
+        for name, (numbers, text) in tables.items()
+        if len(numbers.columns)
+        for file in write_table(folder, name, numbers, text)
+    ]
 
 
 def write_table(folder: Path, name: str, numbers: pd.DataFrame, text: pd.DataFrame) -> list[Path]:

@@ -14,6 +14,8 @@ FACTS = ("plan_hash", "data_hash", "split_kind", "protocol", "device", "n_images
 ARTIFACTS = (
     "report.html",
     "data.html",
+    "classifier.html",
+    "predictions.parquet",
     "samples.parquet",
     "config.yaml",
     "summary.json",
