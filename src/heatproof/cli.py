@@ -25,6 +25,7 @@ from heatproof.base.compose import Command, Job
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.outbox import Outbox
 from heatproof.base.records import Ended
+from heatproof.base.study import spoken
 from heatproof.stages.plan import (
     COMPLETE,
     Plan,
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from heatproof.base.records import Report
+    from heatproof.stages.report.study import StudyReport
 
 SHOWN = (*catalogue.KINDS, "layers", "store", "config")
 FLAGS = ("-h", "--help", "-m", "--multirun", "--version")
@@ -68,6 +70,7 @@ Examples:
   heatproof dataset=image_folder dataset.root=FOLDER model=squeezenet1_0 model.weights=FILE train=frozen
   heatproof 'explainer=[gradcam,gradcam_plus_plus]' views=robustcam10 protocol=study
   heatproof -m model=small_cnn,mobilenet_v2 seed=1,2 hydra/launcher=joblib
+  heatproof study=robustcam_ct scale=smoke dataset.root=FOLDER model.weights=FILE
 
 A folder named by HEATPROOF_CONF adds options of your own (YAML) and the Python functions behind them.
 Results: results/latest, with report.html. Stored work: ~/.cache/heatproof, or HEATPROOF_STORE.
@@ -344,10 +347,12 @@ def _summed_up(command: Command, folder: Path, outbox: Outbox) -> str:
     plan: Plan = command.checked[0]
     _quiet()
     try:
-        files, text = write_sweep(
-            merged_shards(ended, folder), folder,
-            command=" ".join(["heatproof", "-m", *map(shlex.quote, command.texts)]), figures=plan.report.figures,
-        )  # fmt: skip
+        jobs = merged_shards(ended, folder)
+        said = " ".join(["heatproof", *([] if plan.study else ["-m"]), *map(shlex.quote, map(spoken, command.texts))])
+        of_study = _of_study(jobs, folder, said)
+        files, text = write_sweep(jobs, folder, command=said, figures=plan.report.figures, study=of_study)
+        if of_study:
+            files, text = [*files, *of_study.files], f"{text}\n\n{of_study.text}\n"
         if len(finished) > COMPARED:
             text += f"\ncomparison of classifiers: left out for {len(finished)} runs, more than {COMPARED}"
         elif len(finished) > 1:
@@ -358,6 +363,19 @@ def _summed_up(command: Command, folder: Path, outbox: Outbox) -> str:
     for file in files:
         outbox.artifact(file.name)
     return text
+
+
+def _of_study(jobs: Sequence[Ended], folder: Path, command: str = "") -> StudyReport | None:
+    """The report of the study that the finished jobs belong to; None where they belong to none, or explain nothing."""
+    from heatproof.stages.report.kept import NAME
+    from heatproof.stages.report.merge import stored
+    from heatproof.stages.report.study import study_in, write_study
+
+    runs = [stored(job.results) for job in jobs if job.results is not None and (job.results / NAME).is_file()]
+    if not runs or study_in(runs) is None:
+        return None
+    failed = [job for job in jobs if job.status != "FINISHED"]
+    return write_study(runs, folder, command=command, failed=failed)
 
 
 def _quiet() -> None:
@@ -403,13 +421,17 @@ def _reported(command: Command, plan: Plan) -> int:
     finished = [folder for folder in folders if (folder / "summary.json").is_file()]
     groups = wholes([stored(folder) for folder in finished or folders])  # none finished: say what is wrong with them
     folder = _new_folder(command.jobs[0].folder)
+    jobs = _as_jobs(folders, {run.folder for group in groups for run in group})
     if len(groups) == 1:
         report = rebuild(groups[0], folder)
         print("\n".join([report.table_text, *report.verdicts]))
+        of_study = _of_study([Ended(0, "", "FINISHED", folder)], folder)
     else:
-        jobs = _as_jobs(folders, {run.folder for group in groups for run in group})
-        _, text = write_sweep(merged_shards(jobs, folder), folder, figures=plan.report.figures)
-        print(text)
+        jobs = merged_shards(jobs, folder)
+        of_study = _of_study(jobs, folder)
+        print(write_sweep(jobs, folder, figures=plan.report.figures, study=of_study)[1])
+    if of_study:
+        print(f"\n{of_study.text}")
     lines = [f"left out, for it has no results: {one} ({_status(one)})" for one in folders if one not in finished]
     print("\n".join(["", *lines, f"results: {folder}"]))
     return 0
@@ -424,7 +446,7 @@ def _as_jobs(folders: Sequence[Path], used: set[Path]) -> list[Ended]:
         overrides.append([line.removeprefix("# override: ") for line in lines if line.startswith("# override: ")])
     jobs = []
     for number, (folder, mine) in enumerate(zip(folders, overrides, strict=True)):
-        title = " ".join(one for one in mine if not all(one in other for other in overrides))
+        title = " ".join(spoken(one) for one in mine if not all(one in other for other in overrides))
         log = folder / "run.log"
         done = (folder / "summary.json").is_file()
         if folder in used or not done:
@@ -493,7 +515,7 @@ def _near(path: Path) -> Path:
 def _own(command: Command, number: int) -> str:
     """The overrides of a job that not all jobs of its command have."""
     mine = command.jobs[number].overrides
-    return " ".join(text for text in mine if not all(text in other.overrides for other in command.jobs))
+    return " ".join(spoken(text) for text in mine if not all(text in other.overrides for other in command.jobs))
 
 
 def _job_title(command: Command, number: int) -> str:

@@ -153,7 +153,7 @@ def test_faults_name_their_jobs_where_not_all_have_them() -> None:
             "model: the pattern matches nothing, got 'model=glob(zz*)'. There are: ",
         ),
         (["seed=interval(1,3)"], True, "seed: a sweep lists its values"),
-        (["study=anything"], False, "study: there is no study to choose"),
+        (["study=anything"], False, "study: no such study, got 'anything'"),
         (["train.epochs=${nope}"], False, "train.epochs: Interpolation key 'nope' not found"),
     ],
 )

@@ -33,6 +33,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from heatproof.base import study
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.registry import conf_folder, extra_folders, load_plugins
 from heatproof.base.trained import expanded
@@ -95,7 +96,7 @@ def command(
 ) -> Command:
     """The jobs of a command; `check` makes something of each job (a plan) and its faults join those of composition."""
     prepare()
-    texts = expanded([quoted(text, multirun=multirun) for text in overrides])
+    texts = study.placed(expanded([quoted(text, multirun=multirun) for text in overrides]))
     found: dict[str, list[int]] = {}
     jobs: list[Job] = []
     checked: list[Checked] = []
@@ -129,7 +130,7 @@ def _with_jobs(text: str, numbers: list[int], lists: Sequence[Sequence[str]]) ->
     """The fault, headed by the job that has it where others have not."""
     if len(numbers) == len(lists):
         return text
-    swept = [" ".join(o for o in lists[n] if not all(o in other for other in lists)) for n in numbers]
+    swept = [" ".join(study.spoken(o) for o in lists[n] if not all(o in other for other in lists)) for n in numbers]
     names = ", ".join(f"{n} ({what})" for n, what in zip(numbers, swept, strict=True))
     return f"{'job' if len(numbers) == 1 else 'jobs'} {names}: {text}"
 
@@ -215,9 +216,12 @@ def here() -> Here:
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
-    """The config of a job without Hydra's own node, resolved, in plain types."""
-    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    return _tree(own, resolve=True)
+    """The config of a job without Hydra's own node, resolved, in plain types: its study, arm and scale by name, without
+    what the study published and claimed."""
+    chosen = study.chosen(HydraConfig.get().runtime.choices)
+    left_out = ("hydra", *(study.ABOUT if chosen["study"] else ()))
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key not in left_out])
+    return _tree(own, resolve=True) | chosen
 
 
 def _tree(cfg: DictConfig, *, resolve: bool = False) -> dict[str, Any]:
@@ -284,13 +288,13 @@ def _sweep_of_study(parsed: Sequence[Override], loader: ConfigLoader) -> tuple[l
         cfg = loader.load_configuration(CONFIG, single, run_mode=RunMode.RUN)
         params = _tree(cfg.hydra.sweeper.get("params") or OmegaConf.create({}))
     except (HydraException, OmegaConfBaseException):
-        return [], False  # the jobs say what is wrong
+        return [], any(o.is_sweep_override() for o in parsed)  # the jobs say what is wrong
     given = {o.get_key_element() for o in parsed}
     return [f"{k}={v}" for k, v in params.items() if k not in given], cfg.hydra.mode == RunMode.MULTIRUN
 
 
 def _key(override: Override) -> str:
-    return override.key_or_group + (f"@{override.package}" if override.package else "")
+    return study.spoken(override.key_or_group) + (f"@{override.package}" if override.package else "")
 
 
 def _diagnosed(overrides: Sequence[str], loader: ConfigLoader, error: Exception) -> tuple[Job | None, list[str]]:
@@ -380,9 +384,6 @@ def _missing_key(
     if above == ["metrics"] and part in loader.get_group_options("metrics"):
         chosen = ",".join([*map(str, node), part])
         return fault(key, "a setting of a suite that is not chosen", hint=f"To choose it: 'metrics=[{chosen}]'.")
-    if key == "study":
-        hint = "None is shipped; those of your own lie in the folder `study` of HEATPROOF_CONF."
-        return fault(key, "there is no study to choose", hint=hint)
     choices = [name for name in map(str, node) if name != "hydra"]
     if not get_close_matches(part, choices, n=1, cutoff=0.75):
         elsewhere = [place for place in _paths(tree) if place.rpartition(".")[2] == key.rpartition(".")[2]]

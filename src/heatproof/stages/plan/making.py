@@ -12,6 +12,7 @@ from heatproof.base.records import Method
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings
 from heatproof.base.shards import BLOCK, blocks_of, shard_of
+from heatproof.base.study import study_of
 from heatproof.base.trained import Trained, trained_in
 from heatproof.stages.plan.cost import passes_of, seconds_of
 from heatproof.stages.plan.data import Counts, check_counts, counted, source_of
@@ -41,9 +42,9 @@ SECTIONS = (
 )  # fmt: skip
 # The default explainer of a net without spatial layers: what study 2 explains its nets by.
 WITHOUT_LAYERS = "occlusion"
-# Keys whose work is still to come; a value in one of them is refused rather than ignored.
-NOT_YET = ("arm", "scale")
-ROOT_KEYS = (*ROOT_TYPES, *NOT_YET, "image", *SECTIONS)
+# What composition puts there: options of groups, which are known to exist.
+NAMED = ("study", "arm", "scale")
+ROOT_KEYS = (*ROOT_TYPES, *NAMED, "image", *SECTIONS)
 LOAD_KEYS = tuple(field.name for field in dataclasses.fields(LoadSettings))
 
 
@@ -53,8 +54,12 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     warnings: list[str] = []
     config = _as_text(config)
     root = _root(config, faults)
+    if config.get("study") is not None:
+        with faults.gathered():
+            study_of(str(config["study"]))
     config = {**config, **{key: {} for key in SECTIONS if not isinstance(config.get(key), Mapping)}}
     config, earlier = _with_earlier(config, faults)
+    config = _without_unchosen(config)
     load = section(
         {key: value for key, value in config["dataset"].items() if key in LOAD_KEYS}, "dataset", LoadSettings, faults
     )
@@ -147,6 +152,15 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     )
 
 
+def _without_unchosen(config: dict[str, Any]) -> dict[str, Any]:
+    """The config without settings that the files of a study hold for explainers which its arm does not choose."""
+    if config.get("study") is None:
+        return config
+    entries = config["explainer"].items()
+    chosen = {label: one for label, one in entries if not isinstance(one, Mapping) or "method" in one}
+    return {**config, "explainer": chosen}
+
+
 def _with_earlier(config: dict[str, Any], faults: Faults) -> tuple[dict[str, Any], Trained | None]:
     """The config with the net of the run that `model.checkpoint` names."""
     folder = config["model"].get("checkpoint")
@@ -180,9 +194,6 @@ def _root(config: Mapping[str, Any], faults: Faults) -> dict[str, Any]:
     for key in SECTIONS:
         if not isinstance(config.get(key, {}), Mapping) and config[key] is not None:
             faults.add(key, "a group of keys is expected", got=config.get(key))
-    for key in NOT_YET:
-        if config.get(key) is not None:
-            faults.add(key, "not there yet: leave it null", got=config[key])
     root = {key: value_of(config.get(key), kind, key, faults) for key, kind in ROOT_TYPES.items()}
     if isinstance(root["controls"], (list, tuple)):
         root["controls"] = tuple(dict.fromkeys(map(str, root["controls"])))

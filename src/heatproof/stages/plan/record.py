@@ -9,10 +9,11 @@ from typing import Any
 from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
+from heatproof.base.study import spoken
 from heatproof.base.trained import Trained
 
 # Overrides that the name of a run says already, or that change no number.
-UNTOLD = ("dataset", "model", "name", "dataset.root", "model.weights", "device", "stage", "image")
+UNTOLD = ("dataset", "model", "name", "dataset.root", "model.weights", "device", "stage", "image", "study")
 TITLE = 120  # characters
 
 
@@ -83,6 +84,12 @@ class Plan:
     trained: Trained | None = None
 
     @property
+    def study(self) -> str | None:
+        """The study that the run is part of."""
+        name = self.config.get("study")
+        return None if name is None else str(name)
+
+    @property
     def picture(self) -> bool:
         """Whether maps of pictures are all that is asked for."""
         return self.config.get("image") is not None
@@ -96,7 +103,7 @@ class Plan:
         """The name of the run and what was asked for beside the defaults, so that runs of a sweep tell what differs."""
         told = [text for text in self.overrides if text.lstrip("+~").partition("=")[0] not in UNTOLD]
         told = [text for text in told if not text.startswith(("tracking.", "report.", "sweep.", "hydra"))]
-        title = " ".join([self.name, *(text.lstrip("+") for text in told)])
+        title = " ".join([self.name, *(spoken(text.lstrip("+")) for text in told)])
         return title if len(title) <= TITLE else f"{title[: TITLE - 3]}..."
 
     def tracked(self) -> dict[str, Any]:

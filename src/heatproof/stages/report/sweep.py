@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jinja2
 import matplotlib
@@ -23,6 +23,9 @@ from heatproof.base.records import Ended
 from heatproof.stages.report.classified import figure_text
 from heatproof.stages.report.drawing import PAGE, SECOND, STYLE, TESTED, Drawing, save, short
 from heatproof.stages.report.tables import ARROWS, write_table
+
+if TYPE_CHECKING:
+    from heatproof.stages.report.study import StudyReport
 
 NAME = "sweep"
 # Of the classifier only this is shown unless more is asked for: all its figures are in `comparison.csv`.
@@ -48,7 +51,7 @@ def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> 
             found = [one for run in runs if (one := _figure(run, method, figure)) is not None]
             rows.append(
                 {"configuration": title, "method": method, "figure": figure, "better": better}
-                | _merged(found, len(runs), _range(runs[0], method, figure))
+                | merged(found, len(runs), range_of(runs[0], method, figure))
                 | {"undefined": len(runs) - sum(_defined(one) for one in found), "jobs": " ".join(map(str, numbers))}
             )
     frame = pd.DataFrame(rows, columns=["configuration", "method", "figure", "better", "mean", "lo", "hi", "n",
@@ -61,9 +64,15 @@ def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> 
 
 
 def write_sweep(
-    jobs: Sequence[Ended], folder: Path, *, command: str = "", figures: Sequence[str] | None = None
+    jobs: Sequence[Ended],
+    folder: Path,
+    *,
+    command: str = "",
+    figures: Sequence[str] | None = None,
+    study: StudyReport | None = None,
 ) -> tuple[list[Path], str]:
-    """The files sweep.{csv,md,tex,png,pdf,html} in `folder`, and what the terminal shows of them."""
+    """The files sweep.{csv,md,tex,png,pdf,html} in `folder`, and what the terminal shows of them. `study`: the report
+    of the study that the jobs belong to, which the page begins with."""
     frame = sweep_frame(jobs, figures)
     failures = [job for job in jobs if job.status != "FINISHED"]
     page = folder / f"{NAME}.html"
@@ -85,6 +94,7 @@ def write_sweep(
     image = base64.b64encode((folder / f"{NAME}.png").read_bytes()).decode() if drawing else ""
     html = environment.get_template("sweep.html").render(
         title=folder.name,
+        study=study,
         command=command,
         heads=list(text.columns),
         rows=text.to_numpy().tolist(),
@@ -173,7 +183,7 @@ def _defined(found: Mapping[str, Any]) -> bool:
     return found["mean"] is not None and bool(np.isfinite(found["mean"]))
 
 
-def _range(run: Mapping[str, Any], method: str | None, figure: str) -> tuple[float, float]:
+def range_of(run: Mapping[str, Any], method: str | None, figure: str) -> tuple[float, float]:
     """What a figure cannot leave."""
     if method is None:
         return (-1.0, 1.0) if figure == "mcc" else (0.0, 1.0)
@@ -181,7 +191,7 @@ def _range(run: Mapping[str, Any], method: str | None, figure: str) -> tuple[flo
     return -np.inf if low is None else low, np.inf if high is None else high
 
 
-def _merged(found: Sequence[Mapping[str, Any]], runs: int, within: tuple[float, float]) -> dict[str, Any]:
+def merged(found: Sequence[Mapping[str, Any]], runs: int, within: tuple[float, float]) -> dict[str, Any]:
     """One run as it is; of several the mean over seeds and Student's interval, cut at what the figure cannot leave."""
     if runs == 1:
         one = {name: np.nan if found[0][name] is None else found[0][name] for name in ("mean", "lo", "hi", "n")}
