@@ -1,31 +1,54 @@
-"""A sweep killed at random moments, or two at once on one store: nothing is lost or counted twice, equal numbers."""
+"""Sweeps and runs killed at random moments, or two at once on one store: nothing is lost or counted twice, and the
+numbers are those of an undisturbed command, bit by bit."""
 
 import json
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
+from contextlib import closing, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 import pytest
 from commands import SMALL, environment, heatproof, user_folder
 
-KILLS = 30
-SWEEP = ("-m", *SMALL, "seed=1,2", "deterministic=true")
+
+@dataclass(frozen=True)
+class Disturbed:
+    """A command, the number of its jobs, and how often it is killed in how many folders."""
+
+    command: tuple[str, ...]
+    jobs: int
+    kills: int
+    folders: int
 
 
-def numbers(work: Path) -> list[pd.DataFrame]:
-    """The scores of each job of the last sweep, wherever they come from."""
-    sweep = (work / "here" / "results" / "latest").resolve()
+SWEEP = Disturbed(("-m", *SMALL, "seed=1,2", "deterministic=true"), jobs=2, kills=20, folders=4)
+RUN = Disturbed((*SMALL, "seed=1", "deterministic=true"), jobs=1, kills=15, folders=3)
+
+
+def numbers(work: Path, jobs: int) -> list[pd.DataFrame]:
+    """The scores of each job of the last command, wherever they come from."""
+    latest = (work / "here" / "results" / "latest").resolve()
     found = []
-    for number in range(2):
-        pointer = json.loads((sweep / str(number) / "done.json").read_text()).get("reused")
-        folder = (sweep / str(number) / pointer).resolve() if pointer else sweep / str(number)
-        found.append(pd.read_parquet(folder / "scores.parquet"))
+    for place in [latest] if jobs == 1 else [latest / str(number) for number in range(jobs)]:
+        pointer = json.loads((place / "done.json").read_text()).get("reused")
+        found.append(pd.read_parquet((place / pointer if pointer else place) / "scores.parquet"))
     return found
+
+
+def finished(work: Path) -> list[str]:
+    """The results folders' ids of the finished runs in MLflow, the parent runs of sweeps left out."""
+    with closing(sqlite3.connect(work / "here" / "mlruns" / "mlflow.db")) as store:
+        return store.execute(
+            "select tags.value from runs join tags using (run_uuid) where runs.status = 'FINISHED' "
+            "and tags.key = 'heatproof.outbox' and tags.value not like 'sweep-%'"
+        ).fetchall()
 
 
 @pytest.fixture(scope="module")
@@ -38,45 +61,54 @@ def calm(tmp_path_factory: pytest.TempPathFactory, user: Path) -> tuple[list[pd.
     """What the sweep gives undisturbed, and how long it takes."""
     work = tmp_path_factory.mktemp("calm")
     start = time.monotonic()
-    done = heatproof(*SWEEP, work=work, user=user)
+    done = heatproof(*SWEEP.command, work=work, user=user)
     assert done.returncode == 0, done.stderr
-    return numbers(work), time.monotonic() - start
+    return numbers(work, 2), time.monotonic() - start
 
 
-def started(work: Path, user: Path) -> subprocess.Popen:
-    (work / "here").mkdir(exist_ok=True)
+def started(disturbed: Disturbed, work: Path, user: Path) -> subprocess.Popen:
+    (work / "here").mkdir(parents=True, exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-m", "heatproof", *SWEEP], cwd=work / "here", env=environment(work, user),
+        [sys.executable, "-m", "heatproof", *disturbed.command], cwd=work / "here", env=environment(work, user),
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
 
 
 @pytest.mark.slow
-def test_a_sweep_killed_at_random_moments_ends_with_the_same_numbers(
-    tmp_path: Path, user: Path, calm: tuple[list[pd.DataFrame], float]
+@pytest.mark.parametrize("disturbed", [SWEEP, RUN], ids=["sweep", "run"])
+def test_killed_at_random_moments_it_ends_with_the_same_numbers(
+    disturbed: Disturbed, tmp_path: Path, user: Path, calm: tuple[list[pd.DataFrame], float]
 ) -> None:
     wanted, seconds = calm
+    seconds *= disturbed.jobs / SWEEP.jobs
     moments = random.Random(0)
-    for number in range(KILLS):
-        work = tmp_path / str(number % 10)  # ten sweeps, each killed three times
-        work.mkdir(exist_ok=True)
-        process = started(work, user)
+    killed = 0
+    for number in range(disturbed.kills):
+        work = tmp_path / str(number % disturbed.folders)
+        process = started(disturbed, work, user)
         time.sleep(moments.uniform(0.1, 0.9) * seconds)
-        os.killpg(process.pid, signal.SIGKILL)
+        killed += process.poll() is None
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
         process.wait(60)
-    for number in range(10):
+    assert killed > disturbed.kills / 2  # it was killed at work, not after its end
+    for number in range(disturbed.folders):
         work = tmp_path / str(number)
-        done = heatproof(*SWEEP, work=work, user=user)
+        done = heatproof(*disturbed.command, work=work, user=user)
         assert done.returncode == 0, done.stderr
-        for found, truth in zip(numbers(work), wanted, strict=True):
+        for found, truth in zip(numbers(work, disturbed.jobs), wanted, strict=False):
             pd.testing.assert_frame_equal(found, truth, check_exact=True)
-        table = pd.read_csv((work / "here" / "results" / "latest" / "sweep.csv").resolve())
-        assert table["n"].max() == 2  # two seeds, however often they were started
+        if disturbed.jobs > 1:
+            table = pd.read_csv((work / "here" / "results" / "latest" / "sweep.csv").resolve())
+            assert table["n"].max() == disturbed.jobs  # seeds, however often they were started
+        sent = heatproof("tracking.upload=true", work=work, user=user)
+        assert sent.returncode == 0, sent.stdout
+        assert len(finished(work)) == disturbed.jobs
 
 
 @pytest.mark.slow
 def test_two_sweeps_at_once_on_one_store(tmp_path: Path, user: Path, calm: tuple[list[pd.DataFrame], float]) -> None:
-    processes = [started(tmp_path, user) for _ in range(2)]
+    processes = [started(SWEEP, tmp_path, user) for _ in range(2)]
     assert [process.wait(600) for process in processes] == [0, 0]
-    for found, truth in zip(numbers(tmp_path), calm[0], strict=True):
+    for found, truth in zip(numbers(tmp_path, 2), calm[0], strict=True):
         pd.testing.assert_frame_equal(found, truth, check_exact=True)

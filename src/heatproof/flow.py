@@ -12,6 +12,7 @@ from heatproof.base.outbox import recorded
 from heatproof.base.records import Classifier, Report, Samples
 from heatproof.base.store import Store
 from heatproof.base.trained import LOOK, Trained
+from heatproof.base.versions import versions
 
 if TYPE_CHECKING:
     from heatproof.stages.plan import Plan
@@ -212,5 +213,6 @@ def facts_of(plan: Plan, seconds: dict[str, float], passes: Mapping[str, int], r
         # The audit of the data comes first; what the plan said of them already is said once.
         "warnings": list(dict.fromkeys([*remarks, *plan.warnings])),
         "device": plan.compute.device,
+        "versions": versions(),
         "config": plan.config,
     }

@@ -5,6 +5,7 @@ import multiprocessing
 import os
 import shlex
 import shutil
+import time
 import warnings
 from pathlib import Path
 
@@ -383,3 +384,20 @@ def test_sweep_that_cannot_be_closed_is_reported(tmp_path, uri):
     sent = send([sweep / "0"], tracking_uri=uri, parent=sweep)
     assert set(sent.runs) == {sweep / "0"}
     assert set(sent.failed) == {sweep}
+
+
+def test_a_kill_while_the_store_is_made_leaves_none_by_half(tmp_path):
+    make_run(tmp_path / "run")
+    uri = f"sqlite:///{tmp_path}/mlruns/mlflow.db"
+    process = multiprocessing.get_context("spawn").Process(target=send, args=([tmp_path / "run"],), kwargs={"tracking_uri": uri})  # fmt: skip  # noqa: E501
+    process.start()
+    until = time.monotonic() + 120
+    while not any(path.stat().st_size for path in (tmp_path / "mlruns").glob(".mlflow.db.making-*")):
+        assert time.monotonic() < until
+        time.sleep(0.005)
+    process.kill()
+    process.join()
+    assert not (tmp_path / "mlruns" / "mlflow.db").exists()
+    assert not send([tmp_path / "run"], tracking_uri=uri).failed
+    assert [run.info.status for run in runs(uri, "phantom")] == ["FINISHED"]
+    assert not list((tmp_path / "mlruns").glob(".mlflow.db.making-*"))

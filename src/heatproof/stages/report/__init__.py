@@ -40,6 +40,7 @@ def report(
     from heatproof.stages.report.kept import kept
     from heatproof.stages.report.summary import summarise
     from heatproof.stages.report.verdicts import verdicts
+    from heatproof.stages.report.viewer import viewer
     from heatproof.stages.report.views import views_frame
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -80,12 +81,14 @@ def report(
     html = page.render(
         findings,
         summary=summary,
+        samples=samples,
         predictions=predictions,
         classes=classifier.classes,
         figures=figures.inlined(drawn),
         config=str(facts.get("config") or ""),
         protocol=protocol,
         views=tables.rounded(views),
+        viewer=viewer(samples, predictions, maps),
     )
     files.append(_text(folder / "report.html", html))
     if keep_maps:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import ceil
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
 from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples, Scores
 from heatproof.stages.report import ranking, sanity
@@ -305,14 +308,39 @@ def captions(drawn: Sequence[tuple[str, str, Any]]) -> str:
     return "\n\n".join(f"**{name}**: {caption}" for name, caption, _ in drawn) + "\n"
 
 
-def inlined(drawn: Sequence[tuple[str, str, Sequence[Path]]]) -> list[Mapping[str, str]]:
-    """Figures for a page that stands alone: name, caption, the PNG as base64 and its width on the page."""
-    import base64
+# What the figures of a page may take, as base64, and from which size on a figure is shown in a lossy copy.
+PAGE_BYTES, LARGE_BYTES = 5_000_000, 150_000
+# Quality and scale of those copies: the first ones that fit; the files beside the page stay as they are.
+COPIES = ((85, 1.0), (70, 0.7), (50, 0.5), (30, 0.35))
 
-    pages: list[Mapping[str, str]] = []
-    for name, caption, files in drawn:
-        content = files[0].read_bytes()
-        # A PNG says its width in bytes 16 to 19; 200 dots an inch are too many for a screen.
-        width = str(int.from_bytes(content[16:20]) * 7 // 10)
-        pages.append({"name": name, "caption": caption, "png": base64.b64encode(content).decode(), "width": width})
-    return pages
+
+def inlined(drawn: Sequence[tuple[str, str, Sequence[Path]]]) -> list[Mapping[str, str]]:
+    """Figures for a page that stands alone: name, caption, the picture as an address that holds it, width on the page.
+
+    Where all of them take more than `PAGE_BYTES`, large ones are shown as WebP, as coarse as it takes.
+    """
+    contents = [files[0].read_bytes() for _, _, files in drawn]
+    # A PNG says its width in bytes 16 to 19; 200 dots an inch are too many for a screen.
+    widths = [int.from_bytes(content[16:20]) * 7 // 10 for content in contents]
+    sources = [_address("png", content) for content in contents]
+    for quality, scale in COPIES:
+        if sum(map(len, sources)) <= PAGE_BYTES:
+            break
+        sources = [_address("webp", _copy(content, quality, scale)) if len(content) > LARGE_BYTES else source
+                   for content, source in zip(contents, sources, strict=True)]  # fmt: skip
+    return [
+        {"name": name, "caption": caption, "source": source, "width": str(width)}
+        for (name, caption, _), source, width in zip(drawn, sources, widths, strict=True)
+    ]
+
+
+def _address(kind: str, content: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"
+
+
+def _copy(content: bytes, quality: int, scale: float) -> bytes:
+    picture = Image.open(io.BytesIO(content)).convert("RGB")
+    picture = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
+    buffer = io.BytesIO()
+    picture.save(buffer, "WEBP", quality=quality, method=2)
+    return buffer.getvalue()

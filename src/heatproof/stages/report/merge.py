@@ -186,6 +186,7 @@ def _facts(runs: Sequence[Stored]) -> dict[str, Any]:
         "passes": _summed([summary["passes"] for summary in summaries]),
         "warnings": list(dict.fromkeys(warnings)),
         "device": first["device"],
+        "versions": first.get("versions"),
         "config": runs[0].records["config"],
         "model": first["model"],
         "notes": _notes([summary.get("notes") or {} for summary in summaries]),

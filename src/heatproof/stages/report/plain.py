@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
+
+from heatproof.stages.report.page import environment
 
 
 @dataclass(frozen=True)
@@ -32,8 +32,6 @@ def render(
     config: str,
 ) -> str:
     """One file that works offline; every text in it is escaped. `subject`: what its title says after the run's name."""
-    loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    page = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     shown = [
         {
             "title": one.title,
@@ -44,7 +42,7 @@ def render(
         for one in tables
         if len(one.text)
     ]
-    return page.get_template("plain.html").render(
+    return environment().get_template("plain.html").render(
         summary=summary, subject=subject, heading=heading, warnings=warnings, notes=notes, tables=shown,
         figures=figures, config=config,
     )  # fmt: skip

@@ -5,12 +5,12 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import jinja2
 import matplotlib
 import numpy as np
 import pandas as pd
@@ -22,6 +22,7 @@ from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.records import Ended
 from heatproof.stages.report.classified import figure_text
 from heatproof.stages.report.drawing import PAGE, SECOND, STYLE, TESTED, Drawing, save, short
+from heatproof.stages.report.page import environment, frame_of
 from heatproof.stages.report.tables import ARROWS, write_table
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ CLASSIFIER = ("accuracy",)
 # Keys that tell repetitions of one configuration apart, and the shards of one run.
 REPEATED = ("seed", "train.seed", "explain.seed", "eval.shard", "eval.shards")
 MOST_ACROSS = 5
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?= \[|$)")
 
 
 def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> pd.DataFrame:
@@ -87,17 +89,13 @@ def write_sweep(
             save(drawing.figure, files[-2:])
         with files[1].open("a", encoding="utf-8") as markdown:
             markdown.write(f"\n{drawing.caption}\n" + "".join(f"\n- {line}" for line in _failures(failures)))
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-    )  # fmt: skip
     image = base64.b64encode((folder / f"{NAME}.png").read_bytes()).decode() if drawing else ""
-    html = environment.get_template("sweep.html").render(
+    template = environment().get_template("sweep.html")
+    html = template.render(
         title=folder.name,
         study=study,
         command=command,
-        heads=list(text.columns),
-        rows=text.to_numpy().tolist(),
+        table=_sortable(text),
         image=image,
         caption=drawing.caption if drawing else "",
         failures=[{"job": job, "log": _relative(job.log, folder)} for job in failures],
@@ -105,6 +103,15 @@ def write_sweep(
     )
     page.write_text(html, encoding="utf-8")
     return [*files, page], "\n".join([*_blocks(text), f"sweep: {page}"])
+
+
+def _sortable(text: pd.DataFrame) -> dict[str, Any]:
+    """The table for the page; a cell that begins with a number sorts by it."""
+    table = frame_of(text)
+    for cell in (cell for row in table["rows"] for cell in row):
+        number = NUMBER.match(cell["text"])
+        cell["sort"] = number[0] if number else cell["sort"]
+    return table
 
 
 def sweep_text(frame: pd.DataFrame) -> pd.DataFrame:

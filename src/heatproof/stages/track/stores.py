@@ -66,7 +66,22 @@ def connect(uri: str) -> "MlflowClient":
 
     for name in ("alembic", "mlflow.store.db.utils"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    file = database(uri)
+    if file is not None and not file.exists():
+        _make_database(file)
     return MlflowClient(tracking_uri=uri)
+
+
+def _make_database(file: Path) -> None:
+    """Make a SQLite store under another name, then rename it: MLflow can do nothing with one that a kill left by
+    half."""
+    from mlflow import MlflowClient
+
+    for stale in file.parent.glob(f".{file.name}.making-*"):
+        stale.unlink()
+    new = file.with_name(f".{file.name}.making-{os.getpid()}")
+    MlflowClient(tracking_uri=f"{SQLITE}{new}").search_experiments(max_results=1)
+    new.replace(file)
 
 
 def experiment_id(client: "MlflowClient", uri: str, name: str) -> str:
