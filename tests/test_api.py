@@ -47,6 +47,16 @@ def test_a_fusion_carries_its_spread(net, images):
     assert np.asarray(maps.sd_files[name]).shape == (8, 32, 32)
 
 
+def test_the_views_of_a_fusion_can_be_kept(net, images):
+    parts = hp.explain(net, images, views="robustcam6", batch=3, keep_views=True).parts
+    (found,) = parts.values()
+    assert {kind: part.shape for kind, part in found.items()} == dict.fromkeys(
+        ("views", "seen", "leave_one_out"), (8, 6, 32, 32)
+    )
+    (single,) = hp.explain(net, images).parts.values()
+    assert set(single) == {"raw"}
+
+
 def test_measure_takes_maps_and_gives_a_long_table(net, images):
     masks = torch.zeros(8, 32, 32, dtype=torch.bool)
     masks[:6, 8:16, 8:16] = True

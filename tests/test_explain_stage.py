@@ -10,7 +10,7 @@ from heatproof.base import notes
 from heatproof.base.errors import HeatproofError
 from heatproof.base.names import MethodName
 from heatproof.base.records import Method, Predictions
-from heatproof.base.registry import bind
+from heatproof.base.registry import bind, preset
 from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
 from heatproof.stages import explain
@@ -171,3 +171,41 @@ def test_notes_of_draws_and_of_views_are_kept(tmp_path):
 
 def rise(samples):
     return Method(MethodName("rise"), bind("explainer", "rise", {"samples": samples}))
+
+
+def test_a_map_is_kept_at_the_explainers_own_resolution(tmp_path):
+    maps = explained(tmp_path, stocked.methods("gradcam", "edge"))
+    assert set(maps.parts) == {"gradcam"}  # an edge map has the input's, a fusion none of its own
+    raw = np.load(maps.parts["gradcam"]["raw"])
+    assert raw.shape[1] < maps.array("gradcam").shape[1]
+    enlarged = torch.nn.functional.interpolate(torch.from_numpy(raw)[:, None], size=(16, 16), mode="bilinear")
+    np.testing.assert_allclose(enlarged[:, 0].numpy(), maps.array("gradcam"), atol=1e-6)
+
+
+def test_the_views_of_a_fusion_are_kept_where_asked_for(tmp_path, counted):
+    name = "gradcam:three.mean"
+    maps = explained(tmp_path, stocked.methods("gradcam"), keep_views=True)
+    views, seen, without = (np.load(maps.parts[name][kind]) for kind in ("views", "seen", "leave_one_out"))
+    assert views.shape == seen.shape == without.shape == (12, 3, 16, 16)
+    assert seen[:, 0].all()
+    assert not seen[:, 2].all()  # the corners of a rotation
+    fusion = preset("fusion", "mean")
+    stack, valid = torch.from_numpy(views).transpose(0, 1), torch.from_numpy(seen).transpose(0, 1)
+    np.testing.assert_allclose(fusion(stack, valid).numpy(), maps.array(name), atol=1e-6)
+    np.testing.assert_allclose(fusion(stack[1:], valid[1:]).numpy(), without[:, 0], atol=1e-6)
+    counted.clear()
+    assert set(explained(tmp_path, stocked.methods("gradcam"), keep_views=True).parts[name]) == set(maps.parts[name])
+    assert counted == []
+
+
+def test_methods_whose_maps_are_one_are_reported_as_one(tmp_path):
+    """Behind global average pooling and a linear layer Grad-CAM and HiResCAM are one function."""
+    methods = stocked.methods("gradcam", "hirescam", "random")
+    maps = explained(tmp_path, methods)
+    names = [str(method.name) for method in maps.methods]
+    assert names == ["gradcam", "gradcam:three.mean", "blurred-gradcam:three.mean", "random"]
+    assert set(maps.files) == set(names)
+    assert any("gradcam and hirescam give the same map on all 12 images" in remark for remark in maps.remarks)
+    kept = explained(tmp_path, methods, keep_copies=True)
+    assert [str(method.name) for method in kept.methods] == [str(method.name) for method in methods]
+    assert kept.remarks == maps.remarks

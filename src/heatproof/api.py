@@ -6,6 +6,7 @@ inside) and gives logits (N, K), or (N, 1) for a sigmoid output. Nothing here wr
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from heatproof.base import compose, registry, values
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.methods import explain_batch
+from heatproof.base.methods import explain_batch, parts_of
 from heatproof.base.names import MethodName
 from heatproof.base.nets import as_classifier, build_net
 from heatproof.base.records import Classifier, MapBatch, Maps, Method, MetricChoice, Report, Scores
@@ -109,12 +110,14 @@ def explain(
     fusion: str = "mean",
     seed: int = 0,
     batch: int = 32,
+    keep_views: bool = False,
 ) -> Maps:
     """Maps (n, h, w), signed, unscaled, at input resolution: `.tensor()` gives them.
 
     `explainer`: a name or a callable (images, targets) -> maps. `views`: an option of `views` ("none" = single view),
     fused by `fusion`. `target`: "predicted", a class number for all, or one number per image. `layer`: a module's name,
-    None = the last one with spatial extent. `settings`: of the explainer.
+    None = the last one with spatial extent. `settings`: of the explainer. `.parts` holds the map at the explainer's own
+    resolution ("raw") and, with `keep_views`, the aligned maps of the views (n, v, h, w) and where they are valid.
     """
     images = _checked_images(images)
     classifier = _classifier(model, images)
@@ -131,12 +134,17 @@ def explain(
             [method],
             ids=[ids[row] for row in rows.tolist()],
             seed=seed,
+            keep_views=keep_views,
         )
         for name, part in batch_maps.items():
             made.setdefault(name, []).append(part)
-    maps = torch.cat([part.maps.cpu() for part in made[str(method.name)]])
-    spreads = [part.sd.cpu() for part in made[str(method.name)] if part.sd is not None]
-    return _maps(maps, method, targets, predicted, torch.cat(spreads) if spreads else None)
+    name = str(method.name)
+    maps = torch.cat([part.maps.cpu() for part in made[name]])
+    spreads = [part.sd.cpu() for part in made[name] if part.sd is not None]
+    found = _maps(maps, method, targets, predicted, torch.cat(spreads) if spreads else None)
+    parts = [parts_of(method, part) for part in made[name]]
+    joined = {kind: torch.cat([part[kind].cpu() for part in parts]).numpy() for kind in parts[0]}
+    return dataclasses.replace(found, parts={name: joined} if joined else {})
 
 
 def measure(

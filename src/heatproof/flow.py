@@ -84,7 +84,8 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     with clock("explain"):
         maps = explain(
             samples, classifier, predictions, plan.methods, plan.explain,
-            protocol=plan.measure.protocol, store=store, progress=progress,
+            protocol=plan.measure.protocol, store=store, progress=progress, keep_views=plan.report.views,
+            keep_copies=plan.eval.shards > 1,
         )  # fmt: skip
     if plan.picture and plan.stage is None:
         facts = facts_of(plan, clock.seconds, maps.passes, [*classifier.remarks, *maps.remarks])
@@ -120,7 +121,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
                 plan, clock.seconds, passes_of(maps.passes, scores.passes),
                 [*samples.remarks, *classifier.remarks, *maps.remarks, *notes.remarks(maps.notes)],
             ),
-            seed=plan.seed, keep_maps=plan.report.maps, protocol=plan.measure.protocol,
+            seed=plan.seed, keep_maps=plan.report.maps or plan.report.views, protocol=plan.measure.protocol,
             alphas=plan.report.alphas,
         )  # fmt: skip
     collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)

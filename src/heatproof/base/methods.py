@@ -110,6 +110,7 @@ def explain_batch(
         for key, entry in seen.items():
             if entry.view is None:
                 raws = _run(classifier, images, targets, entry, ids, seed, role, passes, made)
+                made.raws |= raws
                 made.singles |= {name: _enlarge(raw, images.shape[-2:], protocol) for name, raw in raws.items()}
                 continue
             seeds = _seeds(seed, ids, f"{role}:view:{key}", images.device)
@@ -178,9 +179,10 @@ def _with_combined(
 
 @dataclass
 class _Made:
-    """What the explainers gave: single views by explainer, aligned views by explainer and view, notes by view and
-    explainer, the way back from each view."""
+    """What the explainers gave: single views by explainer, at their own resolution and the input's, aligned views by
+    explainer and view, notes by view and explainer, the way back from each view."""
 
+    raws: dict[str, Tensor] = field(default_factory=dict)
     singles: dict[str, Tensor] = field(default_factory=dict)
     stacks: dict[str, dict[str, tuple[Tensor, Tensor]]] = field(default_factory=dict)
     notes: dict[tuple[str, str], dict[str, Tensor]] = field(default_factory=dict)
@@ -277,10 +279,11 @@ def _enlarge(
 def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool) -> MapBatch:
     key = _Single.of(method).key
     if not method.views:
-        maps = made.singles[key]
+        maps, raw = made.singles[key], made.raws[key]
         if method.alter == "blurred":
             maps = gaussian_blur(maps, method.blur_px or 0.0)
-        return MapBatch(maps, torch.ones_like(maps, dtype=torch.bool), notes=made.notes[_SINGLE, key])
+        own = raw if method.alter != "blurred" and raw.shape != maps.shape else None
+        return MapBatch(maps, torch.ones_like(maps, dtype=torch.bool), notes=made.notes[_SINGLE, key], raw=own)
     assert method.fusion is not None
     views = [hash_of(view.identity()) for view in method.views]
     chosen = [made.stacks[key][view] for view in views]
@@ -292,7 +295,19 @@ def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool) -> 
     averaged = {name: torch.stack([one[name] for one in said]).mean(0) for name in said[0]}
     if describe:
         averaged |= _described(method, maps, valid, fused, [made.ways[view] for view in views])
-    return MapBatch(fused, valid.any(0), spread(maps, valid, scale=scale), maps if keep_views else None, averaged)
+    kept, seen = (maps, valid) if keep_views else (None, None)
+    return MapBatch(fused, valid.any(0), spread(maps, valid, scale=scale), kept, averaged, seen=seen)
+
+
+def parts_of(method: Method, made: MapBatch) -> dict[str, Tensor]:
+    """What a method's maps were made from, images first: "raw" (b, h, w); and of a fusion whose views were kept
+    "views", "seen" and, of two views or more, "leave_one_out" (b, v, H, W)."""
+    found = {} if made.raw is None else {"raw": made.raw}
+    if made.views is not None and made.seen is not None and method.fusion is not None:
+        found |= {"views": made.views.transpose(0, 1), "seen": made.seen.transpose(0, 1)}
+        if len(made.views) > 1:
+            found["leave_one_out"] = leave_one_out(made.views, made.seen, method.fusion).transpose(0, 1)
+    return found
 
 
 def _described(

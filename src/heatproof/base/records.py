@@ -225,14 +225,17 @@ class Method:
 class MapBatch:
     """Maps of one method for B images: `maps` float32 (B, H, W), signed, unscaled, at input resolution; `valid` bool
     (B, H, W); `sd` per-pixel standard deviation over the aligned views (B, H, W), or None; `views` the aligned maps
-    (V, B, H, W) where they were asked for; `notes` what the explainer says of its maps, name -> float64 (B,), the mean
-    over the views of a fusion."""
+    (V, B, H, W) and `seen` where each is valid, where they were asked for; `raw` the explainer's map at its own
+    resolution (B, h, w), None for fusions and where it is that of the input; `notes` what the explainer says of its
+    maps, name -> float64 (B,), the mean over the views of a fusion."""
 
     maps: Float[Tensor, "b h w"]
     valid: Tensor
     sd: Tensor | None = None
     views: Tensor | None = None
     notes: Mapping[str, Tensor] = field(default_factory=dict)
+    raw: Tensor | None = None
+    seen: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -244,7 +247,10 @@ class Maps:
     float32 (N, H, W), or the array itself. `sd_files`: the same for the per-pixel standard deviation of fused methods.
     `status`: method name -> status per image (ok, nonfinite, zero, constant, failed). `notes`: method name -> name ->
     float64 (N,), what explainers say of their maps (`base/notes.py`). `passes`: images that the network was run on to
-    make them: "maps", and "again" where some were run a second time. `remarks`: methods whose maps are one.
+    make them: "maps", and "again" where some were run a second time. `remarks`: methods whose maps are one. `parts`:
+    method name -> what its map was made from: "raw", the explainer's own resolution (N, h, w); and, where views were
+    kept, "views", the aligned maps (N, V, H, W), "seen", bool, where each is valid, and "leave_one_out", the fusion
+    without each view.
     """
 
     rows: np.ndarray
@@ -257,6 +263,7 @@ class Maps:
     notes: Mapping[str, Mapping[str, np.ndarray]] = field(default_factory=dict)
     passes: Mapping[str, int] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    parts: Mapping[str, Mapping[str, Path | np.ndarray]] = field(default_factory=dict)
 
     def array(self, name: str) -> np.ndarray:
         """Maps of one method, float32 (N, H, W), memory-mapped."""

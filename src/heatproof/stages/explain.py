@@ -30,7 +30,9 @@ from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
 
 # Raise it when the maps of an unchanged method change.
-VERSION = 3
+VERSION = 4
+# What a map was made from, beside it in its folder of the store.
+PARTS = ("raw", "views", "seen", "leave_one_out")
 # Images that the blur of the "blurred" controls is matched on.
 MATCHED = 64
 
@@ -45,8 +47,14 @@ def explain(
     protocol: str,
     store: Store,
     progress: bool = True,
+    keep_views: bool = False,
+    keep_copies: bool = False,
 ) -> Maps:
     """Maps of all methods but the shifted controls, which `measure` moves from them.
+
+    `keep_views`: the parts of a fusion are kept, too (`Maps.parts`), which takes 2 V times the room of its maps. Of
+    methods under test that turn out to be one only the first is left, with its controls, and a remark names the others;
+    `keep_copies`: all are (the shards of a run must have the same methods).
 
     Raises HeatproofError where there is nothing to explain or `settings.target` is no class.
     """
@@ -68,6 +76,7 @@ def explain(
         "seed": settings.seed,
         "protocol": protocol,
         "version": VERSION,
+        **({"views": True} if keep_views else {}),
     }
     folders: dict[str, Path] = {}
     passes = {"maps": 0, "again": 0}
@@ -93,6 +102,9 @@ def explain(
             final.append(method)
     order = {str(method.name): place for place, method in enumerate(methods)}
     final.sort(key=lambda method: order[str(method.name)])
+    same = _same_methods(made, folders)
+    final = final if keep_copies else _without_copies(final, same)
+    folders = {str(method.name): folders[str(method.name)] for method in final if str(method.name) in folders}
     return Maps(
         rows,
         targets,
@@ -103,7 +115,8 @@ def explain(
         {name: _status(folder / "maps.npy") for name, folder in folders.items()},
         {name: _notes(folder) for name, folder in folders.items()},
         passes,
-        _same_methods(made, folders),
+        in_words(same, len(rows)),
+        {name: held for name, folder in folders.items() if (held := _parts(folder))},
     )
 
 
@@ -210,7 +223,7 @@ def _explain_into(
             def joined(key: str) -> np.ndarray:
                 return np.concatenate([part[key].numpy() for part in parts])
 
-            for kind in ("maps", "sd"):
+            for kind in ("maps", "sd", *PARTS):
                 if f"{kind}/{place}" in parts[0]:
                     np.save(folder / f"{kind}.npy", joined(f"{kind}/{place}"))
             prefix = f"note/{place}/"
@@ -253,6 +266,7 @@ def _explain_block(
                 protocol=protocol,
                 passes=counted,
                 describe=True,
+                keep_views=bool(images.get("views")),
             )
         except torch.OutOfMemoryError:
             passes["again"] += counted.images
@@ -266,6 +280,8 @@ def _explain_block(
             parts.setdefault(f"maps/{place}", []).append(of.maps.cpu())
             if of.sd is not None:
                 parts.setdefault(f"sd/{place}", []).append(of.sd.cpu())
+            for name, part in maps_of.parts_of(method, of).items():
+                parts.setdefault(f"{name}/{place}", []).append(part.cpu())
             for name, said in of.notes.items():
                 parts.setdefault(f"note/{place}/{name}", []).append(said.cpu())
     temporary = path.with_suffix(".part")
@@ -305,11 +321,20 @@ def _notes(folder: Path) -> dict[str, np.ndarray]:
         return {name: held[name] for name in held.files}
 
 
-def _same_methods(methods: Sequence[Method], folders: Mapping[str, Path]) -> tuple[str, ...]:
-    """A remark for each group of methods under test whose maps are one."""
+def _same_methods(methods: Sequence[Method], folders: Mapping[str, Path]) -> list[tuple[str, ...]]:
+    """Groups of methods under test whose maps are one."""
     names = [str(method.name) for method in methods if method.control_of is None]
-    maps = {name: np.load(folders[name] / "maps.npy", mmap_mode="r") for name in names}
-    return in_words(equal_groups(maps), len(maps[names[0]])) if names else ()
+    return equal_groups({name: np.load(folders[name] / "maps.npy", mmap_mode="r") for name in names})
+
+
+def _without_copies(methods: Sequence[Method], groups: Sequence[Sequence[str]]) -> list[Method]:
+    """Of each group the first method; the controls of the others go with them."""
+    copies = {name for group in groups for name in group[1:]}
+    return [method for method in methods if str(method.name) not in copies and method.control_of not in copies]
+
+
+def _parts(folder: Path) -> dict[str, Path]:
+    return {name: file for name in PARTS if (file := folder / f"{name}.npy").is_file()}
 
 
 def _status(path: Path) -> tuple[str, ...]:

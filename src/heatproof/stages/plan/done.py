@@ -32,7 +32,7 @@ def done_hash(plan: Plan) -> str:
             "code": code_hash(),
             "torch": version("torch"),
             "device": [plan.compute.device, plan.compute.deterministic],
-            "maps": [plan.report.maps, plan.report.alphas],
+            "maps": [plan.report.maps, plan.report.views, plan.report.alphas],
             "tracking": [plan.tracking.experiment, plan.tracking.run_name],
         }
     )

@@ -28,12 +28,13 @@ class Tracking:
 
 @dataclass(frozen=True)
 class ReportSettings:
-    """`report.*`: folders of earlier runs (names or patterns), whether maps are kept as files, which figures the
-    summary of a sweep shows (None = accuracy and every metric), and how strongly overlays cover the image (0 to 1, one
-    column for each)."""
+    """`report.*`: folders of earlier runs (names or patterns), whether maps are kept as files, and the aligned map of
+    each view with them, which figures the summary of a sweep shows (None = accuracy and every metric), and how strongly
+    overlays cover the image (0 to 1, one column for each)."""
 
     runs: str | list[str] | None
     maps: bool
+    views: bool
     figures: list[str] | None
     alphas: tuple[float, ...]
 

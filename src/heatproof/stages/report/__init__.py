@@ -107,10 +107,12 @@ def _text(path: Path, content: str) -> Path:
 
 
 def _maps(maps: Maps, folder: Path) -> list[Path]:
-    """One .npy per method, named after it; `:` is not legal in every file system."""
+    """One .npy per method, its spread and what it was made from beside it; `:` is not legal in every file system."""
     folder.mkdir(parents=True, exist_ok=True)
     files = []
-    for ending, sources in (("", maps.files), ("_sd", maps.sd_files)):
+    kinds = dict.fromkeys(kind for found in maps.parts.values() for kind in found)
+    made = {f"_{kind}": {name: found[kind] for name, found in maps.parts.items() if kind in found} for kind in kinds}
+    for ending, sources in {"": maps.files, "_sd": maps.sd_files, **made}.items():
         for name, source in sources.items():
             files.append(folder / f"{name.replace(':', '__')}{ending}.npy")
             np.save(files[-1], source if isinstance(source, np.ndarray) else np.load(source, mmap_mode="r"))
