@@ -118,6 +118,16 @@ def test_explained_images_are_stratified_nested_and_independent_of_the_net():
     assert predicted(samples, images=1000).explained.tolist() == list(range(160, 200))
 
 
+def test_some_images_are_explained_in_any_case():
+    samples = toy.samples(200)
+    chosen = predicted(samples, images=9).explained
+    left = [row for row in range(160, 200) if row not in chosen][:2]
+    names = [str(samples.table["image"][row]) for row in (*left, chosen[0])]
+    assert predicted(samples, images=9, also=tuple(names)).explained.tolist() == sorted([*chosen, *left])
+    with pytest.raises(HeatproofError, match=r"eval.also: no such image in the split 'test', got 'nosuch'"):
+        predicted(samples, images=9, also=("nosuch",))
+
+
 def test_only_correct_filters_first():
     samples = toy.samples(200)
     made = predicted(samples, images=5, only_correct=True)

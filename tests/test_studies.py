@@ -5,9 +5,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from commands import heatproof
 
-from heatproof.base import compose, study
+from heatproof.base import compose, registry, study
+from heatproof.base.nets import build_net
+from heatproof.base.registry import hash_of
 from heatproof.datasets.iq_othnccd import CLASSES
 from heatproof.stages.plan import Plan, make_plan
 
@@ -60,11 +63,92 @@ def test_robustcam_ct_is_planned_as_published(slices: Path) -> None:
     assert not {"lime", "shap"} & {str(method.name) for method in found["cascade", "sound"].methods}
 
 
+@pytest.fixture(scope="module")
+def chests(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many names as the chest X-rays have, the study's four among them."""
+    root = tmp_path_factory.mktemp("chest_xray")
+    four = {
+        "NORMAL": ["IM-0087-0001", "NORMAL2-IM-0300-0001"],
+        "PNEUMONIA": ["person130_bacteria_623", "person173_bacteria_829"],
+    }
+    for split, counts in {"train": (1341, 3875), "test": (234, 390)}.items():
+        for (name, stem), count in zip((("NORMAL", "IM-{:04d}-0009"), ("PNEUMONIA", "person{}_virus_9")), counts,
+                                       strict=True):  # fmt: skip
+            (root / split / name).mkdir(parents=True)
+            own = four[name] if split == "test" else []
+            for file in [*own, *(stem.format(number + 5000) for number in range(count - len(own)))]:
+                (root / split / name / f"{file}.jpeg").touch()
+    return root
+
+
+def test_pneumonia_is_planned_as_published(chests: Path) -> None:
+    found = {(arm, protocol): plan for arm, protocol, plan in plans("study=pneumonia", f"dataset.root={chests}")}
+    assert set(found) == {(arm, protocol) for arm in ("mlp", "cnn", "resnet50") for protocol in ("study", "sound")}
+    for (arm, protocol), plan in found.items():
+        train = plan.train
+        phases = [(phase.epochs, phase.lr, phase.unfreeze) for phase in train.all_phases()]
+        wanted = {"mlp": [(15, 1e-4, "all")], "cnn": [(20, 1e-4, "all")], "resnet50": [(20, 1e-4, 0), (10, 1e-5, 18)]}
+        assert phases == wanted[arm]
+        assert (train.batch, train.optimizer, train.schedule, train.patience) == (32, "adam", "plateau", 5)
+        assert (train.plateau_factor, train.plateau_patience, train.min_lr, train.monitor) == (0.2, 3, 1e-6, "val_loss")
+        assert (train.class_weights, train.augment) == ("with_val", ("pneumonia",))
+        assert (plan.load.size, plan.load.channels, plan.eval.positive) == (224, 3, "PNEUMONIA")
+        totals = {split: sum(row.values()) for split, row in plan.counts.items()}
+        assert totals == {"train": 4173, "val": 1043, "test": 624}
+        (occlusion,) = [method for method in plan.methods if method.control_of is None]
+        settings = occlusion.explainer.settings
+        assert (settings["patch"], settings["stride"], settings["fill"]) == (20, 10, "gray")
+        flawed = (settings["border"], settings["absolute"], settings["combine"]) == ("uncovered", True, "sum")
+        assert flawed == (protocol == "study")
+        if arm == "resnet50":
+            assert plan.model.settings["normalise"] == ("none" if protocol == "study" else "published")
+            assert (plan.model.settings["weights"], plan.model.settings["head"]) == ("imagenet", "gap_1024_512")
+        else:
+            net = build_net(plan.model, 2, 3, 224)
+            trainable = sum(weight.numel() for weight in net.parameters())
+            assert trainable == {"mlp": 77_236_993, "cnn": 26_211_585}[arm]
+
+
+def test_cam_granularity_is_planned_as_published(tmp_path: Path) -> None:
+    for gender in (0, 1):
+        for number in range(1200):
+            (tmp_path / f"30_{gender}_0_2017{number:010d}.jpg").touch()
+    jobs = list(plans("study=cam_granularity", f"dataset.root={tmp_path}", "seed=0", "protocol=study"))
+    jobs += plans("study=cam_granularity", f"dataset.root={tmp_path}", "seed=0", "protocol=sound", "arm=depth2")
+    assert len(jobs) == 17 + 1
+    nets: dict[str, set[str]] = {}
+    for arm, protocol, plan in jobs:
+        train = plan.train
+        assert (train.policy, train.epochs, train.batch, train.lr, train.optimizer, train.patience, train.monitor) == (
+            "scratch", 15, 32, 1e-4, "adam", 3, "val_loss")  # fmt: skip
+        assert (train.class_weights, plan.load.size, plan.load.channels, plan.eval.images) == (True, 48, 1, 16)
+        (method,) = [method for method in plan.methods if method.control_of is None]
+        wanted = {"depth2": "block2_conv2", "depth4": "block4_conv3", "depth5": "block5_conv3"}
+        assert method.layer == wanted.get(arm, "block3_conv3")
+        assert method.explainer.settings["normalize_alpha"] and method.explainer.settings["corners"]  # noqa: PT018
+        assert plan.explain.target == "true"
+        if protocol == "study":
+            assert {split: sum(row.values()) for split, row in plan.counts.items()} == {
+                "train": 1600, "val": 400, "test": 0}  # fmt: skip
+            assert plan.eval.split == "train", "the study's flaw"
+            nets.setdefault(hash_of(plan.model.identity()), set()).add(arm)
+        else:
+            assert plan.eval.split == "test"
+    assert len(nets) == 13
+    assert {"depth3", "resolution_medium", "channel", "receptive_medium", "pooling_max"} in nets.values()
+
+
 @pytest.mark.parametrize("name", study.names())
-def test_every_arm_and_scale_of_every_study_composes(name: str) -> None:
-    jobs = compose.compose([f"study={name}", "arm=glob(*)", "protocol=sound", "scale=small"])
-    assert {job.config["arm"] for job in jobs} == set(study.options(name, "arm"))
-    jobs = compose.compose([f"study={name}", f"arm={study.options(name, 'arm')[0]}", "scale=glob(*)", "protocol=study"])
+def test_scales_and_arms_on_request_compose(name: str) -> None:
+    swept = yaml.safe_load((registry.conf_folder() / "study" / f"{name}.yaml").read_text())["hydra"]["sweeper"][
+        "params"
+    ]
+    arms = study.options(name, "arm")
+    asked = [arm for arm in arms if arm not in swept[f"study/{name}/arm"].split(",")]
+    some = [arms[0], *(asked if len(asked) < len(arms) else [])]
+    jobs = compose.compose([f"study={name}", f"arm={','.join(some)}", "protocol=sound", "scale=small", "seed=0"])
+    assert [job.config["arm"] for job in jobs] == some
+    jobs = compose.compose([f"study={name}", f"arm={arms[0]}", "scale=glob(*)", "protocol=study", "seed=0"])
     assert {job.config["scale"] for job in jobs} == set(study.options(name, "scale"))
     assert {job.config["protocol"] for job in jobs} == {"study"}
 
@@ -79,3 +163,27 @@ def test_robustcam_ct_smoke(tmp_path: Path) -> None:
     page = (tmp_path / "here" / "results" / "latest" / "study.md").read_text()
     assert "| given | gradcam | faith |" in page
     assert done.stdout.count("cannot be told") + done.stdout.count("holds.") >= 7
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (SHARED / "chest_xray").is_dir(), reason="the shared data are not here")
+def test_pneumonia_smoke(tmp_path: Path) -> None:
+    done = heatproof(
+        "study=pneumonia", "scale=smoke", f"dataset.root={(SHARED / 'chest_xray').resolve()}", work=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "here" / "results" / "latest"
+    page = (folder / "study.md").read_text()
+    assert "| cnn | test/NORMAL/IM-0087-0001.jpeg | image/p_NORMAL | 0.97 |" in page
+    assert (folder / "study_images.png").is_file()
+    assert (folder / "study_wrong.png").is_file()
+
+
+@pytest.mark.slow
+def test_cam_granularity_smoke(tmp_path: Path) -> None:
+    done = heatproof("study=cam_granularity", "scale=smoke", work=tmp_path)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "here" / "results" / "latest" / "study.md").read_text()
+    assert "| resolution_medium | gradcam_plus_plus* | concentration |" in page
+    assert "Phantoms" not in page
+    assert "Data: phantom" in page

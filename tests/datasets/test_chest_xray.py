@@ -31,6 +31,18 @@ def layout(tmp_path):
     return tmp_path
 
 
+def test_the_split_of_study_2_is_that_of_keras(layout):
+    """`validation_split=0.2` takes the first fifth of each class's training files by name."""
+    rows = read(layout).rows
+    val = [row.image for row in rows if row.study_split == "val"]
+    assert val == [
+        *(f"train/NORMAL/IM-{number // 2:04d}-{number:04d}.jpeg" for number in range(4)),
+        *(f"train/PNEUMONIA/{name}.jpeg" for name in ("person0_bacteria_0", "person0_bacteria_1", "person0_bacteria_2",
+                                                      "person1_bacteria_3")),
+    ]  # fmt: skip
+    assert Counter(row.study_split for row in rows) == {"train": 32, "val": 8, "test": 8}
+
+
 @pytest.mark.parametrize(
     ("stem", "group"),
     [

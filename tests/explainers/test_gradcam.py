@@ -118,6 +118,21 @@ def test_hand_computed_maps():
     torch.testing.assert_close(normalized, IMAGE[:, 1])
 
 
+def test_plus_plus_enlarges_corner_to_corner_as_scipy_does():
+    from scipy.ndimage import zoom
+
+    torch.manual_seed(2)
+    net = nn.Sequential(nn.MaxPool2d(2), chain(bias=True, inplace=False)).eval()
+    images = IMAGES.repeat_interleave(2, 2).repeat_interleave(2, 3)
+    small = gradcam_plus_plus(net, images, TARGETS, layer="1.4")
+    found = gradcam_plus_plus(net, images, TARGETS, layer="1.4", corners=True)
+    assert found.shape[1:] == images.shape[2:]
+    factor = found.shape[-1] / small.shape[-1]
+    assert factor > 1
+    wanted = np.stack([zoom(one.double().numpy(), factor, order=1) for one in small])
+    np.testing.assert_allclose(found.numpy(), wanted, atol=1e-4 * np.abs(wanted).max())
+
+
 @pytest.mark.parametrize("normalize_alpha", [False, True])
 def test_plus_plus_equals_its_slow_twin(normalize_alpha):
     torch.manual_seed(2)

@@ -6,6 +6,7 @@ Defaults stand in `conf/` alone; every field here has its key there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 # Training images that the batch norms of nets with re-drawn weights are calibrated on.
 CALIBRATED = 256
@@ -68,7 +69,8 @@ class TrainSettings:
 
     `schedule`: "constant", "plateau" (times `plateau_factor` after `plateau_patience` epochs without a better
     `monitor`) or "cosine", both down to `min_lr`; over the first `warmup_epochs` of a phase the rate rises from 0.
-    `class_weights`: n / (K n_c) in the loss; `balanced_sampling`: every class equally often in an epoch; not both.
+    `class_weights`: n / (K n_c) in the loss, counted in the training images, or in those to validate, too ("with_val");
+    `balanced_sampling`: every class equally often in an epoch; not both.
     `patience`: epochs of a phase without a better `monitor` before it ends, 0 = never. `monitor`: val_loss,
     val_accuracy, val_macro_precision, val_macro_recall, val_macro_f1, or val_recall, the mean recall of the
     `monitor_classes`. `delete_cells`: in each training image 0 to so many cells of a grid of `delete_grid` x
@@ -90,7 +92,7 @@ class TrainSettings:
     plateau_patience: int
     min_lr: float
     clip_norm: float | None
-    class_weights: bool
+    class_weights: bool | Literal["with_val"]
     balanced_sampling: bool
     label_smoothing: float
     patience: int
@@ -119,8 +121,9 @@ class ExplainSettings:
 
 @dataclass(frozen=True)
 class EvalSettings:
-    """`eval.*`: which images are explained and measured. `images`: how many, class-stratified; None = all. `positive`:
-    the positive one of two classes, None = the last."""
+    """`eval.*`: which images are explained and measured. `images`: how many, class-stratified; None = all. `also`: more
+    of the split that are so in any case, by id or by file name without ending. `positive`: the positive one of two
+    classes, None = the last."""
 
     split: str
     images: int | None
@@ -129,6 +132,7 @@ class EvalSettings:
     shard: int
     shards: int
     positive: str | None = None
+    also: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

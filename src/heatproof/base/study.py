@@ -41,7 +41,8 @@ class Published:
 
     `figures`: the label of a metric, `test/NAME` or `val/NAME` of the classifier, `model/NAME` of the net,
     `image/NAME` of one image's prediction (`image/p_<class>`, `image/confidence`). `methods`: patterns of further rows,
-    which our runs have and nobody published. `n`: images behind the figures, where that is known.
+    which our runs have and nobody published. `complete`: it has no rows of other arms. `n`: images behind the figures,
+    where that is known.
     """
 
     table: str
@@ -51,6 +52,7 @@ class Published:
     methods: tuple[str, ...] = ()
     source: str | None = None
     n: int | None = None
+    complete: bool = False
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,8 @@ from heatproof.base.registry import choice
 
 CLASSES = ("NORMAL", "PNEUMONIA")
 PATIENT = re.compile(r"(person\d+)(?=_)|((?:NORMAL2-)?IM-\d+)(?=-)")
+# Study 2: the share of each class's training files, the first by name, that validates.
+STUDY_VAL = 0.2
 KIND = re.compile(r"person\d+_([a-z]+)_")
 
 
@@ -19,16 +21,17 @@ KIND = re.compile(r"person\d+_([a-z]+)_")
     annotation=None,
     needs_root=True,
     official=True,
-    study=False,
+    study=True,
     grouped=True,
-    version=1,
+    version=2,
     source="Kermany et al. 2018, Cell 172; Mendeley Data rscbjbr9sj",
 )
 def chest_xray(*, root: str | None, classes: tuple[str, ...] | None) -> Source:
     """Radiographs of the classes NORMAL and PNEUMONIA with the official train and test.
 
     The 16 images of the folder `val` are left out: too few to choose a net by. The official split has no validation
-    then, so one is carved from train with patients kept together.
+    then, so one is carved from train with patients kept together. The split of study 2 is that of Keras's
+    `validation_split=0.2`: the first fifth of each class's training files by name, patients torn apart.
     """
     folder = root_folder("chest_xray", root)
     chosen = [name for name in CLASSES if classes is None or name in classes]
@@ -50,8 +53,9 @@ def chest_xray(*, root: str | None, classes: tuple[str, ...] | None) -> Source:
                     CLASSES.index(name),
                     group=patient(Path(file).stem),
                     split=split,
+                    study_split=split if split == "test" or number >= int(STUDY_VAL * len(files)) else "val",
                 )
-                for file in files
+                for number, file in enumerate(sorted(files))
             ]
     remarks += [
         f"the folder {folder / name} is left out: validation is carved from train, patients kept together"

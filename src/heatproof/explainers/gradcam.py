@@ -7,6 +7,7 @@ layer; its status says so later.
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from heatproof.base.hooks import activations_and_gradients, target_layer
 from heatproof.base.records import Classifier
@@ -42,6 +43,7 @@ def gradcam_plus_plus(
     relu: bool,
     normalize_alpha: bool,
     epsilon: float,
+    corners: bool,
 ) -> Float[Tensor, "b u v"]:
     """Grad-CAM++: channel weights are sums of the positive gradients, each pixel weighted by its alpha.
 
@@ -50,6 +52,7 @@ def gradcam_plus_plus(
     `epsilon` keeps the denominator from 0; at 1e-6 pixels with |g| below 1e-3 weigh less than the paper's formula says
     (pytorch-grad-cam does so), 0 is the formula itself. Where activations have both signs (token layers) the two terms
     of the denominator may all but cancel, and the seventh digit of the net's numbers shows in the fifth of the map.
+    `corners`: the map comes at the size of the image, enlarged linearly corner to corner, as tf-keras-vis does.
 
     Source: Chattopadhay 2018, Eq. 9-19.
     """
@@ -60,7 +63,10 @@ def gradcam_plus_plus(
     if normalize_alpha:
         total = alpha.sum((2, 3), keepdim=True)
         alpha = alpha / torch.where(total == 0, torch.ones_like(total), total)
-    return _combine(acts, (grads.clamp_min(0) * alpha).sum((2, 3)), relu)
+    maps = _combine(acts, (grads.clamp_min(0) * alpha).sum((2, 3)), relu)
+    if not corners:
+        return maps
+    return F.interpolate(maps[:, None], size=images.shape[-2:], mode="bilinear", align_corners=True)[:, 0]
 
 
 @choice(needs=("layer", "gradient"), source="Fu 2020, arXiv 2008.02312, Eq. 7-8")

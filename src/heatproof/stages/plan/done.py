@@ -22,8 +22,8 @@ def done_hash(plan: Plan) -> str:
     """Hash of everything that a finished run must share to stand for this plan.
 
     Beside the plan's own hash: size and time of change of every file that it reads (images, masks, tables, weights,
-    given maps), the code of heatproof, of plug-ins and of the user, the version of torch, the device, whether maps are
-    kept, and the run's name and experiment in MLflow.
+    given maps), the arm of its study (two arms may be one net), the code of heatproof, of plug-ins and of the user, the
+    version of torch, the device, whether maps are kept, and the run's name and experiment in MLflow.
     """
     return registry.hash_of(
         {
@@ -33,6 +33,7 @@ def done_hash(plan: Plan) -> str:
             "torch": version("torch"),
             "device": [plan.compute.device, plan.compute.deterministic],
             "maps": [plan.report.maps, plan.report.views, plan.report.alphas],
+            "arm": plan.config.get("arm") if plan.study else None,
             "tracking": [plan.tracking.experiment, plan.tracking.run_name],
         }
     )

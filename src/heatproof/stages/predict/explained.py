@@ -1,5 +1,7 @@
 """Which images are explained: a seeded, class-stratified choice that depends neither on order nor on the net."""
 
+from pathlib import PurePosixPath
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -18,7 +20,7 @@ def explained_rows(
 
     Class-stratified: each class gets its share of `images` (largest remainder first, at least one where there is room),
     and in it the images with the smallest hash of (dataset_seed, image id). So the choice depends neither on order nor
-    on the net, and a smaller one is part of a larger one but for rounding.
+    on the net, and a smaller one is part of a larger one but for rounding. Those of `also` are added to it.
     """
     if not 0 <= settings.shard < settings.shards:
         raise HeatproofError(fault("eval.shard", f"must lie in 0 .. {settings.shards - 1}", got=settings.shard))
@@ -35,6 +37,14 @@ def explained_rows(
             raise HeatproofError(
                 fault("eval.only_correct", f"the net is right on no image of the split {settings.split!r}")
             )
+    wanted = chosen[[_named(str(image), settings.also) for image in chosen["image"]]]
+    missing = [one for one in settings.also if not any(_named(str(image), (one,)) for image in wanted["image"])]
+    if missing and not settings.only_correct:
+        known = sorted(map(str, chosen["image"]))
+        raise HeatproofError(
+            *(fault("eval.also", f"no such image in the split {settings.split!r}", got=one, choices=known[:10])
+              for one in missing)
+        )  # fmt: skip
     if settings.images is not None and settings.images < len(chosen):
         keys = [image_seed(dataset_seed, image, "explained") for image in chosen["image"]]
         chosen = chosen.iloc[np.argsort(np.array(keys), kind="stable")]
@@ -43,8 +53,14 @@ def explained_rows(
         shares = dict(zip(names, _shares(counts, settings.images), strict=True))
         rank = pd.Series(classes).groupby(classes).cumcount().to_numpy()
         chosen = chosen[[r < shares[c] for r, c in zip(rank, classes, strict=True)]]
+    chosen = pd.concat([chosen, wanted[~wanted.index.isin(chosen.index)]])
     ordered = chosen.sort_values("image").index.to_numpy().astype(np.int64)
     return ordered[shard_of(len(ordered), settings.shard, settings.shards)]
+
+
+def _named(image: str, names: tuple[str, ...]) -> bool:
+    """Whether an image is one of those, by its id or its file name without ending."""
+    return image in names or PurePosixPath(image).stem in names
 
 
 def _shares(counts: np.ndarray, total: int) -> np.ndarray:

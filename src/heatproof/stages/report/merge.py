@@ -32,9 +32,11 @@ class Stored:
 
     @property
     def whole(self) -> str:
-        """What the shards of one run have in common: the plan without its shard, the data and the net."""
+        """What the shards of one run have in common: the plan without its shard, the data, the net and the arm."""
         known = self.summary.get("whole_hash") or self.summary["plan_hash"]
-        return f"{known} {self.summary['data_hash']} {self.records['classifier']['identity']}"
+        config = self.records.get("config")
+        arm = config.get("arm") if isinstance(config, Mapping) else None
+        return f"{known} {self.summary['data_hash']} {self.records['classifier']['identity']} {arm}"
 
     @property
     def shard(self) -> tuple[int, int]:

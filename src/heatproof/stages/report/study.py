@@ -58,7 +58,7 @@ def write_study(
     by = runs_of(runs)
     verdicts = judge(study.claims, by, seed=int(runs[0].summary["seed"]))
     frame = published_frame(study, by)
-    figures = study_figures.drawn_figures(study, frame, verdicts, folder)
+    figures = study_figures.drawn_figures(study, by, frame, verdicts, folder)
     made = runs_frame(by, folder)
     csv, claims = folder / f"{NAME}.csv", folder / f"{NAME}_claims.csv"
     csv.write_text(frame.to_csv(index=False), encoding="utf-8")
@@ -100,7 +100,7 @@ def _unpublished(table: Published, runs: Runs) -> Iterator[Row]:
     """Rows of our runs that the table has not: other arms, and methods of `table.methods`."""
     nothing = (None,) * len(table.figures)
     images = list(dict.fromkeys(row.image for row in table.rows))
-    for arm in runs.arms:
+    for arm in () if table.complete else runs.arms:
         some = [run for protocol in PROTOCOLS for run in runs.of(arm, protocol)]
         known = [row.method for row in table.rows if row.arm == arm]
         if table.methods:

@@ -14,17 +14,19 @@ from matplotlib.ticker import MaxNLocator
 from heatproof.base.study import Published, Study
 from heatproof.stages.report.claims import Verdict
 from heatproof.stages.report.drawing import CONTROL, PAGE, SECOND, STYLE, TESTED, Drawing, drawn, short
+from heatproof.stages.report.study_maps import map_drawings
+from heatproof.stages.report.study_runs import Runs
 
 ACROSS = 4
 LOOK = {"study": (SECOND, "s", "ours, study protocol"), "sound": (TESTED, "o", "ours, sound protocol")}
 
 
 def drawn_figures(
-    study: Study, frame: pd.DataFrame, verdicts: Sequence[Verdict], folder: Path
+    study: Study, runs: Runs, frame: pd.DataFrame, verdicts: Sequence[Verdict], folder: Path
 ) -> list[tuple[str, str, list[Path]]]:
     """Name, caption and files of each figure, saved in `folder`."""
     with matplotlib.rc_context(fname=STYLE):
-        return drawn(folder, [*_tables(study, frame), *_claims(verdicts)])
+        return drawn(folder, [*_tables(study, frame), *map_drawings(study, runs), *_claims(verdicts)])
 
 
 def _tables(study: Study, frame: pd.DataFrame) -> Iterator[Drawing]:

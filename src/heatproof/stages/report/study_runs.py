@@ -118,6 +118,11 @@ def groups_of(run: Stored, images: Sequence[str]) -> list[Any] | None:
     return None if first.isna().all() else [None if pd.isna(group) else group for group in first]
 
 
+def explained_in(run: Stored) -> list[str]:
+    """The explained images, in the order of the maps."""
+    return sorted(set(_scores(run)["image"]))
+
+
 def _scores(run: Stored) -> pd.DataFrame:
     return _read(str(run.folder))
 

@@ -53,10 +53,12 @@ class Work:
     parts: Parts
 
 
-def balanced_weights(task: Task) -> Float[Tensor, " k"]:
-    """n / (K n_c): what makes each class count alike in the loss."""
-    counts = torch.bincount(task.labels[task.train_rows], minlength=task.num_classes)
-    return len(task.train_rows) / (task.num_classes * counts.float())
+def balanced_weights(task: Task, *, with_val: bool = False) -> Float[Tensor, " k"]:
+    """n / (K n_c): what makes each class count alike in the loss; `with_val`: of training and validation together, as
+    where a study counts its whole training folder before it takes a part of it to validate."""
+    rows = np.concatenate([task.train_rows, task.val_rows]) if with_val else task.train_rows
+    counts = torch.bincount(task.labels[rows], minlength=task.num_classes)
+    return len(rows) / (task.num_classes * counts.float())
 
 
 def learn(work: Work, epoch: int, scores: list[float], bar: "tqdm[None]") -> dict[str, float]:

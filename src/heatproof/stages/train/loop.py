@@ -63,7 +63,9 @@ def fit(task_of: Callable[[Phase], Task], settings: TrainSettings, folder: Path 
             saved = None
         elif done.best:
             _put(done.best, task)
-        class_weights = balanced_weights(task) if settings.class_weights else None
+        class_weights = None
+        if settings.class_weights:
+            class_weights = balanced_weights(task, with_val=settings.class_weights == "with_val")
         # One more than a batch: the last one takes in an image that would be left alone.
         parts = Parts(done.part or settings.batch + 1)
         _run(Work(task, settings, phase, optimizer, class_weights, parts), done, folder, start, progress)
