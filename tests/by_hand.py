@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.base import fields
-from heatproof.base.case import Case, Perturbed, Regions, Request, Rerun, RerunMaps, Weighted
+from heatproof.base.case import Annotated, Case, Perturbed, Regions, Request, Rerun, RerunMaps, Validation, Weighted
 from heatproof.base.depth import weight_blocks
 from heatproof.base.fills import fill
 from heatproof.base.registry import bind
@@ -22,6 +22,7 @@ def case(
     valid: Tensor | None = None,
     view_maps: Tensor | None = None,
     ids: Sequence[str] | None = None,
+    spread: Tensor | None = None,
 ) -> Case:
     """A block whose explained class is the predicted one."""
     probs = module(images).detach().double().softmax(1)
@@ -37,6 +38,7 @@ def case(
         ids or [f"image{i}" for i in range(len(images))],
         seed=0,
         view_maps=view_maps,
+        spread=spread,
         weight_blocks=lambda grain: weight_blocks(module, images, grain),
     )
 
@@ -67,15 +69,18 @@ def run(
     module: nn.Module | None = None,
     rerun: Callable[[Rerun], RerunMaps] | None = None,
     watch: Callable[[Request], None] = lambda request: None,
+    known: Annotated | None = None,
     **settings: object,
 ) -> dict[str, Tensor]:
-    """Columns of a metric; `rerun` answers reruns (the same maps again by default)."""
+    """Columns of a metric; `rerun` answers reruns (the same maps again by default), `known` are validation maps."""
     again = rerun or (lambda request: rerun_maps(block.maps, block.maps))
 
     def answer(request: Request) -> object:
         watch(request)
         if isinstance(request, Rerun):
             return again(request)
+        if isinstance(request, Validation):
+            return known
         assert module is not None
         if isinstance(request, Regions):
             pixels = [request.region(i, slice(None)) for i in range(request.n)]

@@ -148,13 +148,15 @@ def test_the_text_says_what_will_be_done() -> None:
 
 def test_passes_by_hand() -> None:
     # 12 images. loc_acc asks for nothing; faith for one perturbed image of each map. One pass makes the map, random,
-    # centre and edge need none, and four shifted copies of the one tested map are perturbed, too.
+    # centre and edge need none, and four shifted copies of the one tested map are perturbed, too. box_iou looks at the
+    # maps of the validation images.
     plan = planned("views=none", "metrics=[localisation]", "+metric@metrics.mine.faith=faith")
     images = 12
     assert sum(plan.counts["test"].values()) == images
-    assert plan.passes == images * (1 + (1 + 3) + 4)
+    validation = sum(plan.counts["val"].values())
+    assert plan.passes == images * (1 + (1 + 3) + 4) + validation
     third = planned("views=none", "metrics=[localisation]", "+metric@metrics.mine.faith=faith", "eval.shards=3")
-    assert third.passes == plan.passes / 3
+    assert third.passes - validation == (plan.passes - validation) / 3
 
 
 def test_names_that_yaml_reads_as_something_else(tmp_path: Path) -> None:
@@ -359,7 +361,7 @@ def test_explainers_that_run_the_net_themselves_are_counted():
     plain = planned(*few).passes
     windows = len({*range(0, 45, 10), 44}) ** 2
     many = ["explainer=[gradcam,rise,occlusion,votes]", "explainer.votes.of=[rise,lime]", "explainer.rise.samples=300"]
-    images = plain  # one pass an image for Grad-CAM
+    images = plain  # one pass an image for Grad-CAM, validation images of box_iou among them
     assert planned(*few, *many).passes == images * (1 + 300 + windows + 500)
 
 
@@ -406,10 +408,11 @@ def test_the_worth_of_the_order_is_for_metrics_of_the_order() -> None:
 
 
 def test_controls_on_request() -> None:
-    plan = planned("controls=[random_pixels,prior,other_class]", "views=none")
+    plan = planned("controls=[random_pixels,prior,other_class,random_weights]", "views=none")
     assert [(str(m.name), m.control_of, m.alter) for m in plan.methods] == [
         ("gradcam", None, None),
         ("other_class-gradcam", "gradcam", "other_class"),
+        ("random_weights-gradcam", "gradcam", "random_weights"),
         ("random_pixels", "all", None),
         ("prior", "all", None),
     ]

@@ -22,7 +22,7 @@ import yaml
 
 from heatproof.base import catalogue, compose, registry
 from heatproof.base.compose import Command, Job
-from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.outbox import Outbox
 from heatproof.base.records import Ended
 from heatproof.base.study import spoken
@@ -46,6 +46,8 @@ if TYPE_CHECKING:
     from heatproof.stages.report.study import StudyReport
 
 SHOWN = (*catalogue.KINDS, "layers", "store", "config")
+# Lists of an earlier run, and the keys that they take beside `show`.
+OF_A_RUN = {"cell": ("run", "image", "method", "metric"), "power": ("run",)}
 FLAGS = ("-h", "--help", "-m", "--multirun", "--version")
 HELP = """\
 heatproof: can this heat map be trusted? Trains or loads an image classifier, explains its predictions, fuses the maps
@@ -59,6 +61,8 @@ Groups and their options (group=option; explainer and metrics take a list: 'expl
 
 Keys of the whole config: heatproof show=config. Settings of a choice: model.width=32, explainer.gradcam.relu=false.
 Lists: show={shown}.
+show=cell run=FOLDER image=... method=... metric=... makes one number of an earlier run again and draws the images
+behind it; show=power run=FOLDER says how many images would show the differences that a run saw.
 stage=plan says what would be done and stops; stage=load|train|predict|explain|measure stops after that stage, and the
 next run goes on from there. A command that has finished before, and the jobs of a sweep that have, are not run again
 (anew=true runs them). stage=report report.runs='results/multirun/NAME' makes the report of earlier runs anew, without a
@@ -114,6 +118,9 @@ def _main(arguments: list[str]) -> int:
 
         print(f"heatproof {version('heatproof')}")
         return 0
+    about = [text.partition("=")[2] for text in overrides if text.partition("=")[0] == "show"]
+    if about and about[-1] in OF_A_RUN:
+        return _of_a_run(about[-1], overrides)
     command = compose.command(overrides, multirun="-m" in flags or "--multirun" in flags, check=_checked)
     first = command.jobs[0]
     if first.config.get("show") is not None:
@@ -129,6 +136,36 @@ def _main(arguments: list[str]) -> int:
     if plans[0].report.runs is not None:
         return _reported(command, plans[0])
     return _sweep(command) if command.sweep else _single(command)
+
+
+def _of_a_run(show: str, overrides: Sequence[str]) -> int:
+    """What is asked of an earlier run; a number that does not come out again is an error."""
+    keys = OF_A_RUN[show]
+    given: dict[str, str] = {}
+    faults = Faults()
+    for text in overrides:
+        key, _, value = text.partition("=")
+        if key not in ("show", *keys):
+            faults.add(f"show={show}", "no such key", got=key, choices=keys)
+        given[key] = value
+    for key in keys:
+        if not given.get(key):
+            faults.add(key, f"is missing; show={show} takes {', '.join(f'{name}=' for name in keys)}")
+    faults.raise_any()
+    folders = _earlier(given["run"], "run")
+    if len(folders) > 1:
+        raise HeatproofError(fault("run", "one run is meant, these are several", got=given["run"], choices=folders))
+    if show == "power":
+        from heatproof.stages.report.power import power_text
+
+        print(power_text(folders[0]))
+        return 0
+    from heatproof.recheck import recheck
+
+    _quiet()
+    found = recheck(folders[0], given["image"], given["method"], given["metric"])
+    print(found.text)
+    return 0 if found.same else 1
 
 
 def run_once(overrides: Sequence[str]) -> Report:
@@ -223,7 +260,7 @@ def _checked(job: Job) -> Plan | None:
     """The plan of a job; None where the command asks for a list that needs none."""
     show = job.config.get("show")
     if show is not None and show not in SHOWN:
-        raise HeatproofError(fault("show", "no such list", got=show, choices=SHOWN))
+        raise HeatproofError(fault("show", "no such list", got=show, choices=(*SHOWN, *OF_A_RUN)))
     return None if show is not None and show != "layers" else make_plan(job.config, job.overrides)
 
 
@@ -464,8 +501,8 @@ def _as_jobs(folders: Sequence[Path], used: set[Path]) -> list[Ended]:
     return jobs
 
 
-def _earlier(runs: str | list[str] | None) -> list[Path]:
-    """The results folders that `report.runs` names; of a sweep's folder, those of its jobs."""
+def _earlier(runs: str | list[str] | None, where: str = "report.runs") -> list[Path]:
+    """The results folders that the key `where` names; of a sweep's folder, those of its jobs."""
     found: list[Path] = []
     faults = []
     for pattern in [runs] if isinstance(runs, str) else runs or []:
@@ -475,7 +512,7 @@ def _earlier(runs: str | list[str] | None) -> list[Path]:
         folders = folders or [path.resolve() for path in paths if path.is_dir()]  # results/latest
         if not folders:
             known = sorted(str(path.parent) for path in Path("results").glob("*/summary.json"))[-8:]
-            faults.append(fault("report.runs", "no such results folder", got=pattern, choices=known))
+            faults.append(fault(where, "no such results folder", got=pattern, choices=known))
         for folder in folders:
             jobs = _job_folders(folder)
             found += [stands_for(one.absolute()) for one in jobs or [folder]]

@@ -33,7 +33,6 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.base import notes
-    from heatproof.base.permuted import permuted_labels, permuted_training
     from heatproof.base.trial import check_methods
     from heatproof.stages.explain import explain
     from heatproof.stages.load import load
@@ -105,12 +104,12 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     permuted = None
     if plan.trains_on_permuted_labels:
         with clock("train on permuted labels"):
-            shuffled, settings = permuted_labels(samples, plan.train.seed), permuted_training(plan.train)
-            permuted = train(shuffled, plan.model, settings, plan.compute, store, progress=progress)
+            permuted = permuted_net(plan, samples, store, progress=progress)
     with clock("measure"):
         scores = measure(
             samples, classifier, maps, plan.metrics, plan.measure, plan.eval,
             store=store, batch=plan.explain.batch, estimate=plan.passes, progress=progress, permuted=permuted,
+            target=plan.explain.target,
         )  # fmt: skip
     if plan.stage == "measure":
         return stopped(folder, "measure", f"{len(scores.table)} values", ())
@@ -126,6 +125,17 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
         )  # fmt: skip
     collect(folder, **plan.tracked(), report=done, classifier=classifier, predictions=predictions)
     return done
+
+
+def permuted_net(plan: Plan, samples: Samples, store: Store, *, progress: bool) -> Classifier | None:
+    """The net that is trained on permuted labels, where a metric compares with it and nets are trained at all."""
+    from heatproof.base.permuted import permuted_labels, permuted_training
+    from heatproof.stages.train import train
+
+    if not plan.trains_on_permuted_labels:
+        return None
+    shuffled, settings = permuted_labels(samples, plan.train.seed), permuted_training(plan.train)
+    return train(shuffled, plan.model, settings, plan.compute, store, progress=progress)
 
 
 class Clock:

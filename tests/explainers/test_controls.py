@@ -11,7 +11,9 @@ from scipy import ndimage
 
 from heatproof.base.background import prior_of
 from heatproof.base.errors import HeatproofError
+from heatproof.base.fields import image_seed
 from heatproof.base.methods import explain_batch
+from heatproof.base.randomise import random_net
 from heatproof.explainers.controls import centre, edge, prior, random, random_pixels
 
 NET = torch.nn.Identity()
@@ -100,3 +102,34 @@ def test_other_class_is_the_map_of_the_most_probable_class_but_the_target(views)
     third = explain_batch(classifier, images, order[:, 2], plain, ids=ids, seed=0)
     for method in plain:
         assert torch.equal(given[f"other_class-{method.name}"].maps, third[str(method.name)].maps)
+
+
+@pytest.mark.parametrize("views", [(), ("identity", "flip")])
+def test_random_weights_are_the_same_explainer_on_a_net_that_learnt_nothing(views):
+    samples = stocked.samples(6)
+    images, ids = samples.images(np.arange(6)), list(samples.table["image"])
+    classifier = dataclasses.replace(stocked.classifier(), background=samples.images(np.arange(5)))
+    plain = [m for m in stocked.methods("saliency", views=views or ("identity",)) if bool(m.views) == bool(views)]
+    (plain,) = [m for m in plain if m.alter is None]
+    name = plain.name.prefixed("random_weights")
+    control = dataclasses.replace(plain, name=name, alter="random_weights", control_of=str(plain.name))
+    targets = torch.tensor([0, 1, 2, 0, 1, 2])
+
+    def made(rows, role="base", seed=0, methods=(plain, control)):
+        some = [ids[row] for row in rows]
+        return explain_batch(classifier, images[rows], targets[rows], methods, ids=some, seed=seed, role=role)
+
+    both = made(range(6))
+    net, _ = random_net(classifier, images, image_seed(0, "base", "random weights"))
+    expected = explain_batch(net, images, targets, [plain], ids=ids, seed=0)[str(plain.name)].maps
+    assert torch.equal(both[str(name)].maps, expected)
+    assert not torch.allclose(both[str(plain.name)].maps, expected)
+    assert torch.equal(both[str(plain.name)].maps, made(range(6), methods=[plain])[str(plain.name)].maps)
+    alone = torch.cat([made([row])[str(name)].maps for row in range(6)])
+    torch.testing.assert_close(alone, expected, atol=1e-6, rtol=1e-4)
+    for other in (made(range(6), role="noise0"), made(range(6), seed=1)):
+        assert not torch.allclose(other[str(name)].maps, expected)
+    for before, after in zip(
+        stocked.classifier().module.state_dict().values(), classifier.module.state_dict().values(), strict=True
+    ):
+        assert torch.equal(before, after)

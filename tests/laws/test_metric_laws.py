@@ -9,7 +9,7 @@ import tiny
 import torch
 import yaml
 
-from heatproof.base.case import Rerun, RerunMaps
+from heatproof.base.case import Annotated, Rerun, RerunMaps
 from heatproof.base.fields import image_seed, uniform
 from heatproof.base.registry import choices, conf_folder
 
@@ -21,7 +21,7 @@ SIZED = {
     *("stability", "consist_pearson", "max_sensitivity", "avg_sensitivity", "equivariance"),
     *("aopc_morf", "aopc_lerf", "abpc", "idsds", "faithfulness_correlation", "infidelity"),
     *("average_drop", "average_increase", "average_gain", "adcc", "energy_pointing"),
-    *("concentration", "gini", "entropy", "effective_area"),
+    *("concentration", "gini", "entropy", "effective_area", "box_iou", "uncertainty"),
 }
 RANKED = [name for name in SOUND if name not in SIZED]
 FLOORED = ("consist_iou", "stability", "consist_pearson", "view_variance", "view_iou", "view_spearman")
@@ -43,7 +43,10 @@ def block(ids: list[str], *, monotone: bool = False, fused: bool = False) -> by_
     images = uniform(seeds, (2, SIZE, SIZE)) * uniform(seeds + 1, (2, 1, 1))
     masks = drawn(ids, "mask") > 0.4
     views = torch.stack([drawn(ids, f"view{v}") for v in range(3)]) if fused else None
-    return by_hand.case(MODULE, images, rescaled(maps) if monotone else maps, masks, view_maps=views, ids=ids)
+    spread = drawn(ids, "spread").abs()
+    return by_hand.case(
+        MODULE, images, rescaled(maps) if monotone else maps, masks, view_maps=views, ids=ids, spread=spread
+    )
 
 
 def rescaled(maps: torch.Tensor) -> torch.Tensor:
@@ -58,7 +61,8 @@ def run(name: str, case: by_hand.Case, *, monotone: bool = False) -> dict[str, t
         valid = drawn(ids, f"valid{request.view}") > -0.2
         return by_hand.rerun_maps(rescaled(maps) if monotone else maps, case.maps, valid)
 
-    return by_hand.run(name, case, MODULE, rerun)
+    others = [f"other{i}" for i in range(3)]
+    return by_hand.run(name, case, MODULE, rerun, known=Annotated(drawn(others, "base"), drawn(others, "mask") > 0.4))
 
 
 IDS = [f"image{i}" for i in range(N)]
@@ -76,7 +80,7 @@ def test_facts_and_yaml(name):
     assert low < high
     assert choice.facts["columns"][0] == name
     assert all(column.startswith(name) for column in choice.facts["columns"])
-    assert set(choice.facts.get("needs", ())) <= {"mask", "order"}
+    assert set(choice.facts.get("needs", ())) <= {"mask", "order", "spread", "validation"}
     assert set(choice.facts.get("reruns", ())) <= {"noise", "view", "weighted", "weights", "labels", "class"}
     assert choice.facts["source"]
     assert "Source:" in choice.doc
@@ -158,6 +162,8 @@ ALONE = {
     *("max_sensitivity", "avg_sensitivity", "equivariance"),
     # Of the sorted values alone: a shifted copy has the same.
     *("concentration", "gini", "entropy", "effective_area"),
+    # Of the fusion's views, not of where its map is high.
+    "uncertainty",
     # Maps of two random nets and of other images stand in columns of their own: passing means not to be above them.
     *("randomization", "data_randomization", "random_logit"),
 }

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from heatproof.base.settings import VALIDATED
+
 
 @dataclass(frozen=True)
 class Asked:
@@ -53,3 +55,5 @@ def _parts(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Iterator[st
         yield "the method again on every state of the net"
     elif again:
         yield f"the method again {again} time{'s' if again > 1 else ''}"
+    if "validation" in facts.get("needs", ()):
+        yield f"the method on {VALIDATED} validation images, once a run"

@@ -107,7 +107,20 @@ class RerunMaps:
     changed: Bool[Tensor, " b"]
 
 
-Request = Perturbed | Regions | Weighted | Rerun
+@dataclass(frozen=True, eq=False)
+class Validation:
+    """The method's own maps of annotated validation images, which a threshold may be picked on. Answer: `Annotated`."""
+
+
+@dataclass(frozen=True, eq=False)
+class Annotated:
+    """Maps of other images than those that are measured, of status ok, and their annotations."""
+
+    maps: Float[Tensor, "m h w"]
+    masks: Bool[Tensor, "m h w"]
+
+
+Request = Perturbed | Regions | Weighted | Rerun | Validation
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +137,8 @@ class Case:
 
     `maps`: float32 (b, h, w), finite (a non-finite map is set to 0 and its image is undefined anyway), magnitudes where
     `sign=absolute`. `targets`: explained class. `p`: p_c(x) float64 (b,). `masks`: bool, all False where there is none.
-    `valid`: pixels that take part. `view_maps`: aligned maps (v, b, h, w) of a fusion, study protocol only.
+    `valid`: pixels that take part. `view_maps`: aligned maps (v, b, h, w) of a fusion, study protocol only. `spread`:
+    per-pixel standard deviation over the aligned views of a fusion, None for single views.
     """
 
     method: Method | None
@@ -137,6 +151,7 @@ class Case:
     image_ids: Sequence[str]
     seed: int
     view_maps: Float[Tensor, "v b h w"] | None = None
+    spread: Float[Tensor, "b h w"] | None = None
     undefined: list[tuple[Bool[Tensor, " b"], str, bool]] = field(default_factory=list)
     curves: list[Curve] = field(default_factory=list)
     pictures: list[Float[Tensor, "n b h w"]] = field(default_factory=list)
@@ -204,6 +219,10 @@ class Case:
         image."""
         return Rerun(noise, std, view, single, normalized, uniform, weights, net, target, partner)
 
+    def validation(self) -> Validation:
+        """Ask for the method's maps of annotated validation images."""
+        return Validation()
+
     def curve(self, x: Float[Tensor, " n"], y: Float[Tensor, "b n"]) -> None:
         """Keep the curve that the metric's main column sums up."""
         self.curves.append(Curve(x, y))
@@ -230,5 +249,6 @@ class Case:
             [self.image_ids[i] for i in rows.tolist()],
             self.seed,
             None if self.view_maps is None else self.view_maps[:, rows],
+            None if self.spread is None else self.spread[rows],
             weight_blocks=self.weight_blocks,
         )

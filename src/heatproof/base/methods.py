@@ -29,6 +29,7 @@ from heatproof.base.altered import gaussian_blur
 from heatproof.base.correlations import pearson
 from heatproof.base.forwards import forwards_of, shared_forwards
 from heatproof.base.names import MethodName
+from heatproof.base.randomise import random_net
 from heatproof.base.records import Classifier, MapBatch, Method
 from heatproof.base.registry import Bound, hash_of
 from heatproof.base.warps import Unwarp
@@ -99,6 +100,11 @@ def explain_batch(
             classifier, images, targets, methods, others, ids=ids, seed=seed, role=role, protocol=protocol,
             passes=passes, keep_views=keep_views, describe=describe,
         )  # fmt: skip
+    if any(method.alter == "random_weights" for method in methods):
+        return _with_random_weights(
+            classifier, images, targets, methods, others=others, ids=ids, seed=seed, role=role, protocol=protocol,
+            passes=passes, keep_views=keep_views, describe=describe,
+        )  # fmt: skip
     if any(method.of for method in methods):
         return _with_combined(
             classifier, images, targets, methods, ids=ids, seed=seed, role=role, protocol=protocol, passes=passes,
@@ -145,6 +151,30 @@ def _with_other_class(
     return {
         **(explain_batch(classifier, images, targets, rest, **more) if rest else {}),
         **explain_batch(classifier, images, others, turned, **more),
+    }
+
+
+def _with_random_weights(
+    classifier: Classifier,
+    images: Tensor,
+    targets: Tensor,
+    methods: Sequence[Method],
+    *,
+    seed: int,
+    role: str,
+    passes: MapPasses | None,
+    **more: Any,
+) -> dict[str, MapBatch]:
+    """The maps of the net, and those of the controls by a net whose weights are drawn anew for each rerun."""
+    rest = [method for method in methods if method.alter != "random_weights"]
+    turned = [dataclasses.replace(method, alter=None) for method in methods if method.alter == "random_weights"]
+    net, calibrated = random_net(classifier, images, fields.image_seed(seed, role, "random weights"))
+    if passes is not None:
+        passes.images += calibrated
+    more |= {"seed": seed, "role": role, "passes": passes}
+    return {
+        **(explain_batch(classifier, images, targets, rest, **more) if rest else {}),
+        **explain_batch(net, images, targets, turned, **more),
     }
 
 
@@ -358,6 +388,6 @@ def jittered(
 def single_of(method: Method) -> Method:
     """The single-view method that a fusion is made from."""
     single = Method(method.name.single(), method.explainer, method.layer, of=method.of)
-    if method.alter == "other_class":
+    if method.alter in ("other_class", "random_weights"):
         return dataclasses.replace(single, control_of=method.control_of, alter=method.alter)
     return single

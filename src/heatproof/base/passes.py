@@ -18,13 +18,14 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from heatproof.base import values
-from heatproof.base.case import PICTURED, Case, Curve, Request, Rerun
+from heatproof.base.case import PICTURED, Annotated, Case, Curve, Request, Rerun, Validation
 from heatproof.base.forwards import shared_forwards
 from heatproof.base.perturbed import PerturbedImages
 from heatproof.base.randomise import OtherWeights
 from heatproof.base.records import Classifier, Method, MetricChoice
 from heatproof.base.reruns import OTHER_NETS, Reruns
-from heatproof.base.tasks import Block, Passes, Result, Running, Task
+from heatproof.base.tasks import Block, Passes, Result, Running, Seen, Task
+from heatproof.base.validation import ValidationMaps
 
 # Pixels a side of the maps in a figure, at most.
 PICTURE_PX = 64
@@ -44,8 +45,12 @@ class Engine:
         batch: int = 32,
         on_pass: Callable[[int], None] = lambda n: None,
         others: OtherWeights | None = None,
+        validation: ValidationMaps | None = None,
+        watch: Callable[[Seen], None] | None = None,
     ) -> None:
-        self.running = Running(classifier, twin, seed, sign, protocol, batch, on_pass, others)
+        self.running = Running(
+            classifier, twin, seed, sign, protocol, batch, on_pass, others, validation, watch
+        )  # fmt: skip
 
     @property
     def classifier(self) -> Classifier:
@@ -66,7 +71,14 @@ class Engine:
         self.perturbed = PerturbedImages(self.running, block)
         self._taken: dict[tuple[object, ...], Case] = {}
 
-    def case(self, method: Method, maps: Tensor, valid: Tensor | None = None, view_maps: Tensor | None = None) -> Case:
+    def case(
+        self,
+        method: Method,
+        maps: Tensor,
+        valid: Tensor | None = None,
+        view_maps: Tensor | None = None,
+        spread: Tensor | None = None,
+    ) -> Case:
         """The block under one method; its maps are kept as the reference of reruns."""
         block, others = self.block, self.running.others
         maps = values.as_measured(maps, self.running.sign)
@@ -76,13 +88,14 @@ class Engine:
             self.reruns.keep(method, maps, valid)
         return Case(
             method, maps, block.images, block.targets, block.p, block.masks, valid, block.ids, self.running.seed,
-            view_maps, weight_blocks=None if others is None else others.blocks,
+            view_maps, spread, weight_blocks=None if others is None else others.blocks,
         )  # fmt: skip
 
     def task(self, case: Case, choice: MetricChoice, map_status: Sequence[str], *, floor: bool = False) -> Task:
         """A metric on a case: decides per image whether it can be run at all."""
         facts = choice.metric.facts
         needs = facts.get("needs", ())
+        again = bool(facts.get("reruns")) or "validation" in needs
         other_net = set(facts.get("reruns", ())) & set(OTHER_NETS)
         status = []
         for i, of_map in enumerate(map_status):
@@ -91,8 +104,12 @@ class Engine:
                 why = "undefined:no_mask"
             elif of_map in ("nonfinite", "failed") or ("order" in needs and of_map != "ok"):
                 why = f"undefined:{of_map}"
-            elif facts.get("reruns") and case.method is not None and not case.method.remade:
+            elif "spread" in needs and case.spread is None:
+                why = "undefined:single_view"
+            elif again and case.method is not None and not case.method.remade:
                 why = "undefined:no_method"
+            elif "validation" in needs and self.running.validation is None:
+                why = "undefined:no_validation"
             elif other_net and (
                 self.running.others is None or (case.method is not None and not case.method.takes_any_net)
             ):
@@ -231,7 +248,13 @@ class Engine:
     def _answer(self, task: Task, request: Request) -> Any:
         if isinstance(request, Rerun):
             return self.reruns.answer(task, request)
+        if isinstance(request, Validation):
+            return self._validated(task.case.method)
         return self.perturbed.answer(task, request)
+
+    def _validated(self, method: Method | None) -> Annotated:
+        assert method is not None and self.running.validation is not None, "such tasks have no rows"  # noqa: PT018
+        return self.running.validation.of(method, self.running)
 
 
 def _kinds(tasks: Sequence[Task], places: Sequence[int]) -> set[str]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from heatproof.base import fields, fills
 from heatproof.base.case import Perturbed, Regions, Request, Rows, Weighted
 from heatproof.base.halving import in_batches
-from heatproof.base.tasks import Block, Running, Task
+from heatproof.base.tasks import Block, Running, Seen, Task
 
 Asked = Perturbed | Regions | Weighted
 # An image of the block, what is in the place of its pixels, and two hashes of where.
@@ -64,12 +64,14 @@ class PerturbedImages:
         rows = torch.tensor([key[0] for key in part], device=self.block.images.device)
         images = self.block.images[rows]
         if kind == WEIGHTED:
-            return self.running.twin(images * content[:, None])
-        ready = self._prepared(kind)
-        mean, norm_mean = self._means()
-        return self.running.twin(
-            fills.put(kind, images, content, ready if len(ready) == 1 else ready[rows], mean, norm_mean)
-        )
+            changed = images * content[:, None]
+        else:
+            ready = self._prepared(kind)
+            changed = fills.put(kind, images, content, ready if len(ready) == 1 else ready[rows], *self._means())
+        logits = self.running.twin(changed)
+        if self.running.watch is not None:
+            self.running.watch(Seen(kind, rows, changed, logits))
+        return logits
 
     def _prepared(self, kind: str) -> Tensor:
         """What a fill has ready for the images of the block, made once."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
 
 import torch
 from jaxtyping import Float
@@ -85,6 +86,26 @@ class OtherWeights:
             self._buffers[weights] = _buffers_of(module, norms)
         identity = hash_of([self.classifier.identity, list(weights.redrawn), weights.seed])
         return replace(self.classifier, module=module, identity=identity)
+
+
+# The last net with random weights of each net: batches of one rerun follow each other.
+_random: WeakKeyDictionary[nn.Module, tuple[int, Classifier]] = WeakKeyDictionary()
+
+
+def random_net(classifier: Classifier, images: Float[Tensor, "b c h w"], seed: int) -> tuple[Classifier, int]:
+    """The classifier with all weights re-drawn under a seed, and how many images its batch norms were calibrated on:
+    its background; without one they are as the layers begin. `images`: some of the right shape, which change nothing.
+    """
+    module = classifier.module
+    if module in _random and _random[module][0] == seed:
+        return _random[module][1], 0
+    names = tuple(
+        name for name, part in module.named_modules() if next(part.parameters(recurse=False), None) is not None
+    )
+    maker = OtherWeights(classifier, images[:1] if classifier.background is None else classifier.background)
+    net = maker.classifier_with(Weights(names, seed))
+    _random[module] = (seed, net)
+    return net, maker.passes
 
 
 def redrawn(module: nn.Module, names: Iterable[str], seed: int) -> nn.Module:

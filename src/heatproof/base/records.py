@@ -179,8 +179,9 @@ class Method:
     explainer combines (votes), else empty. `content`: hash of the files that given maps come from, once they are found.
 
     `views` is empty for the single view. `control_of`: None for a method under test, "all" for a map that needs no
-    model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted", "blurred"
-    or "other_class" (the map of the most probable class but the explained one).
+    model (random, centre, edge), or the name of the method whose maps it alters. `alter`: None, "shifted", "blurred",
+    "other_class" (the map of the most probable class but the explained one) or "random_weights" (the map by a net whose
+    weights are drawn at random).
     `blur_px`: sd of the blur of a "blurred" control, found once its method's maps are there.
     """
 
@@ -267,10 +268,11 @@ class Maps:
 
     def array(self, name: str) -> np.ndarray:
         """Maps of one method, float32 (N, H, W), memory-mapped."""
-        import numpy as np
+        return _opened(self.files[name])
 
-        held = self.files[name]
-        return held if isinstance(held, np.ndarray) else np.load(held, mmap_mode="r")
+    def spread(self, name: str) -> np.ndarray | None:
+        """Standard deviation over a fusion's views, float32 (N, H, W), memory-mapped; None for a single view."""
+        return _opened(self.sd_files[name]) if name in self.sd_files else None
 
     def tensor(self, name: str | None = None) -> Tensor:
         """Maps of one method (the first one by default) as a tensor (N, H, W)."""
@@ -278,6 +280,12 @@ class Maps:
         import torch
 
         return torch.from_numpy(np.array(self.array(name or str(self.methods[0].name))))
+
+
+def _opened(held: Path | np.ndarray) -> np.ndarray:
+    import numpy as np
+
+    return held if isinstance(held, np.ndarray) else np.load(held, mmap_mode="r")
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from heatproof.base.perturbed import hashes
 from heatproof.base.randomise import Weights
 from heatproof.base.records import Classifier, Method
 from heatproof.base.registry import hash_of, preset
-from heatproof.base.tasks import Block, Running, Task
+from heatproof.base.tasks import Block, Running, Seen, Task
 
 # Partners of an image in the floor: rerun n is taken from partner n, so five reruns need five other images.
 PARTNERS = 5
@@ -141,6 +141,9 @@ class Reruns:
                 self.running.mapped(counter.images)
                 for name, batch in made.items():
                     parts[name].append((batch.maps, batch.valid))
+                if self.running.watch is not None:
+                    found = {name: batch.maps for name, batch in made.items()}
+                    self.running.watch(Seen(_told(request), chunk, images, maps=found))
         for method in wanted:
             name = str(method.name)
             aligned = self._aligned(name, rows, parts[name], ways)
@@ -258,6 +261,20 @@ def _kind_of(key: tuple[str, tuple[object, ...]]) -> str | None:
 def _of_another_net(key: tuple[str, tuple[object, ...]]) -> bool:
     """Whether a rerun was made with other weights."""
     return any(isinstance(part, Weights) for part in key[1])
+
+
+def _told(request: Rerun) -> str:
+    """What a rerun does, in words."""
+    if request.net is not None:
+        redrawn = f"{len(request.net.redrawn)} modules re-drawn, draw {request.net.seed + 1}"
+        return "trained on permuted labels" if request.net.permuted else redrawn
+    if request.target is not None:
+        return f"explained class: {request.target}"
+    if request.weights is not None:
+        return "weighted by the map"
+    if request.view is not None:
+        return f"view {request.view.removeprefix('rerun_')}"
+    return "the image again" if request.noise is None else f"noise {request.noise + 1}"
 
 
 def _role(request: Rerun) -> str:

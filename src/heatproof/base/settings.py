@@ -10,6 +10,8 @@ from typing import Literal
 
 # Training images that the batch norms of nets with re-drawn weights are calibrated on.
 CALIBRATED = 256
+# Annotated validation images that a metric's threshold is picked on.
+VALIDATED = 64
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
@@ -12,6 +13,9 @@ from torch import Tensor
 from heatproof.base.case import Case, Curve
 from heatproof.base.randomise import OtherWeights
 from heatproof.base.records import Classifier, MetricChoice
+
+if TYPE_CHECKING:
+    from heatproof.base.validation import ValidationMaps
 
 
 @dataclass
@@ -25,10 +29,23 @@ class Passes:
     again: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Images that were run for metrics: the `rows` of the block that they are made of, what was done to them (`what`),
+    and what came out, logits or the maps of methods by their names."""
+
+    what: str
+    rows: Int64[Tensor, " m"]
+    images: Float[Tensor, "m c h w"]
+    logits: Float[Tensor, "m k"] | None = None
+    maps: Mapping[str, Float[Tensor, "m h w"]] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Running:
     """The net and how it is run: `twin` for passes without gradient, at most `batch` images at once. `others` makes
-    nets of other weights; `on_pass` hears of every image that was run; `passes` counts them."""
+    nets of other weights, `validation` maps of annotated validation images. `on_pass` hears how many images were run,
+    `passes` counts them, `watch` sees them."""
 
     classifier: Classifier
     twin: Callable[[Tensor], Tensor]
@@ -38,6 +55,8 @@ class Running:
     batch: int
     on_pass: Callable[[int], None]
     others: OtherWeights | None = None
+    validation: ValidationMaps | None = None
+    watch: Callable[[Seen], None] | None = None
     passes: Passes = field(default_factory=Passes)
 
     def perturbed(self, n: int) -> None:

@@ -28,6 +28,7 @@ from heatproof.base.halving import Batch, in_batches
 from heatproof.base.records import Classifier, MapBatch, Maps, Method, Predictions, Samples
 from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
+from heatproof.base.targets import predicted_classes, targets_of
 
 # Raise it when the maps of an unchanged method change.
 VERSION = 4
@@ -67,7 +68,7 @@ def explain(
     targets = targets_of(samples, classifier.classes, rows, predicted, settings.target)
     ids = [str(image) for image in samples.table["image"].iloc[rows]]
     methods = [_known(method, ids) for method in methods]
-    made = [method for method in methods if method.alter in (None, "other_class")]
+    made = [method for method in methods if method.alter in (None, "other_class", "random_weights")]
     images = {
         "data": samples.data_hash,
         "images": ids,
@@ -118,36 +119,6 @@ def explain(
         in_words(same, len(rows)),
         {name: held for name, folder in folders.items() if (held := _parts(folder))},
     )
-
-
-def predicted_classes(samples: Samples, classifier: Classifier, rows: np.ndarray, batch: int) -> np.ndarray:
-    """The first argmax on each unperturbed image."""
-    with torch.inference_mode():
-        parts = [
-            classifier.module(samples.images(part).to(classifier.device)).argmax(1).cpu()
-            for part in np.array_split(rows, -(-len(rows) // batch))
-        ]
-    return torch.cat(parts).numpy()
-
-
-def targets_of(
-    samples: Samples, classes: Sequence[str], rows: np.ndarray, predicted: np.ndarray, target: str
-) -> np.ndarray:
-    """The explained class of each image: the predicted one, the true one, or one class by name."""
-    if target == "predicted":
-        return predicted
-    if target == "true":
-        return samples.table["label"].iloc[rows].to_numpy(dtype=np.int64)
-    if target not in classes:
-        raise HeatproofError(
-            fault(
-                "target",
-                "neither 'predicted', 'true' nor a class",
-                got=target,
-                choices=("predicted", "true", *classes),
-            )
-        )
-    return np.full(len(rows), classes.index(target), dtype=np.int64)
 
 
 def identity_of(method: Method, images: Mapping[str, Any]) -> dict[str, Any]:

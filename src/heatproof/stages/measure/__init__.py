@@ -18,17 +18,16 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from tqdm import tqdm
 
-from heatproof.base.background import training_images
 from heatproof.base.blocks import blocks_of
 from heatproof.base.passes import Engine
 from heatproof.base.randomise import OtherWeights
 from heatproof.base.records import Classifier, Maps, MetricChoice, Samples, Scores
-from heatproof.base.reruns import OTHER_NETS
-from heatproof.base.settings import CALIBRATED, EvalSettings, MeasureSettings
+from heatproof.base.settings import EvalSettings, MeasureSettings
 from heatproof.base.store import Store
 from heatproof.base.twin import Twin
 from heatproof.stages.measure.block import block_of, block_of_samples, measure_block
 from heatproof.stages.measure.cells import Cell, Found, cells_of, common_identity
+from heatproof.stages.measure.making import other_weights, rerun_subset, validation_maps
 from heatproof.stages.measure.pairs import compares
 from heatproof.stages.measure.storing import joined, keep_block, read, read_block, write
 from heatproof.stages.measure.table import scores_of
@@ -50,10 +49,12 @@ def measure(
     estimate: int | None = None,
     progress: bool = True,
     permuted: Classifier | None = None,
+    target: str = "predicted",
 ) -> Scores:
     """The long table of scores for all methods of `maps` under all metrics; shifted controls included.
 
-    `permuted`: the net trained on permuted labels, for metrics that compare with it.
+    `permuted`: the net trained on permuted labels, for metrics that compare with it. `target`: what is explained on
+    validation images, for metrics that pick a threshold on them.
     """
     methods = [method for method in maps.methods if method.alter != "shifted"]
     common = common_identity(samples, classifier, maps, settings, evaluation)
@@ -74,7 +75,7 @@ def measure(
                 parts = list(
                     _blocks(
                         *(samples, classifier, maps, missing, settings, evaluation, batch, scratch),
-                        *(estimate, progress, permuted),
+                        *(estimate, progress, permuted, target),
                     )
                 )
                 for name in COUNTED:
@@ -154,12 +155,14 @@ def _blocks(
     estimate: int | None,
     progress: bool,
     permuted: Classifier | None,
+    target: str,
 ) -> Iterator[tuple[dict[int, Found], dict[str, int]]]:
     """Each block's numbers and pass counts; finished blocks are read back."""
     example = samples.images(maps.rows[: min(2, len(maps.rows))]).to(classifier.device)
     twin = Twin(classifier.module, example)
     rerun = rerun_subset(len(maps.rows), evaluation.rerun_images, settings.seed)
-    others = _other_weights(samples, classifier, maps, cells, batch, permuted)
+    others = other_weights(samples, classifier, maps, cells, batch, permuted)
+    validation = validation_maps(samples, classifier, cells, evaluation, batch, target)
     with tqdm(total=estimate, desc="measure", unit="pass", disable=None if progress else True) as bar:
         for number, block_rows in enumerate(blocks_of(len(maps.rows))):
             folder = scratch / f"block_{number:05d}"
@@ -173,35 +176,9 @@ def _blocks(
                     batch=batch,
                     on_pass=bar.update,
                     others=others,
+                    validation=validation,
                 )
                 block = block_of_samples(samples, classifier, twin, maps, block_rows, rerun[block_rows], batch)
                 numbers = measure_block(engine, block, block_rows, maps, cells, settings)
                 keep_block(folder, numbers, vars(engine.passes))
             yield read_block(folder, cells)
-
-
-def _other_weights(
-    samples: Samples,
-    classifier: Classifier,
-    maps: Maps,
-    cells: Mapping[int, Cell],
-    batch: int,
-    permuted: Classifier | None,
-) -> OtherWeights | None:
-    """What makes nets of other weights, where a metric asks for them; batch norms are calibrated on training images, or
-    on the explained ones where there are none."""
-    if not any(set(cell.choice.metric.facts.get("reruns", ())) & set(OTHER_NETS) for cell in cells.values()):
-        return None
-    images = training_images(samples, CALIBRATED)
-    if images is None:
-        images = samples.images(maps.rows[:CALIBRATED])
-    return OtherWeights(classifier, images, permuted=permuted, batch=batch)
-
-
-def rerun_subset(n: int, wanted: int | None, seed: int) -> np.ndarray:
-    """Which of the n images methods are rerun on: one seeded subset for all methods, all where none is wanted."""
-    use = np.ones(n, dtype=bool)
-    if wanted is not None and wanted < n:
-        use[:] = False
-        use[np.random.default_rng(seed).permutation(n)[:wanted]] = True
-    return use

@@ -83,7 +83,13 @@ def measure_block(
         status = [maps.status[name][row] for row in block_rows]
         if name not in cases:
             own = torch.from_numpy(np.array(maps.array(name)[block_rows])).to(block.images.device)
-            cases[name] = engine.case(cell.method, own, view_maps=_view_maps(engine, block, cell.method, settings))
+            spread = maps.spread(name)
+            cases[name] = engine.case(
+                cell.method,
+                own,
+                view_maps=_view_maps(engine, block, cell.method, settings),
+                spread=None if spread is None else torch.from_numpy(spread[block_rows].copy()).to(own),
+            )
         for variant in cell.variants(settings):
             if variant == "shifted" and name not in shifted:
                 moved = Method(**{**vars(cell.method), "alter": "shifted"})

@@ -9,7 +9,7 @@ from heatproof.base import asked, registry
 from heatproof.base.asked import Asked
 from heatproof.base.records import Method, MetricChoice
 from heatproof.base.registry import Bound
-from heatproof.base.settings import CALIBRATED, Compute, LoadSettings, MeasureSettings, TrainSettings
+from heatproof.base.settings import CALIBRATED, VALIDATED, Compute, LoadSettings, MeasureSettings, TrainSettings
 
 # CPU milliseconds of a forward pass at 224 px on one thread, by the option's name; others as a ResNet-50 (see the log).
 MS_AT_224 = {
@@ -57,18 +57,24 @@ ONCE = ("class", "labels")
 
 
 def passes_of(
-    methods: Sequence[Method], metrics: Sequence[MetricChoice], images: int, measure: MeasureSettings, size: int
+    methods: Sequence[Method],
+    metrics: Sequence[MetricChoice],
+    images: int,
+    measure: MeasureSettings,
+    size: int,
+    validation: int = 0,
 ) -> tuple[int, int]:
     """Images that pass for maps (reruns included), and for perturbations by metrics and explainers, estimated.
 
     Reruns and views are shared by the methods of a run; perturbed images differ by method, region and fill.
+    `validation`: images of the validation split.
     """
     views = {registry.hash_of(view.identity()) for method in methods for view in method.views} or {""}
     reruns = max((int(m.metric.settings.get("noises", 0)) for m in metrics), default=0)
     reruns += max((len(m.metric.settings.get("views", ())) for m in metrics), default=0)
     model_free = [method for method in methods if method.control_of == "all"]
     tested = [method for method in methods if method.control_of is None]
-    altered = [method for method in methods if method.alter in ("blurred", "other_class")]
+    altered = [method for method in methods if method.alter in ("blurred", "other_class", "random_weights")]
     every = {request for metric in metrics for request in _requests(metric.metric)}
     moved = {request for m in metrics if m.metric.facts.get("shifted") for request in _requests(m.metric)}
     negative = {request for metric in metrics if metric.qge for request in _requests(metric.metric)}
@@ -80,9 +86,13 @@ def passes_of(
     own = sum(_own_forwards(methods, size).values())
     redrawn = _redrawn_nets(metrics)
     reruns += redrawn + len({kind for m in metrics for kind in m.metric.facts.get("reruns", ()) if kind in ONCE})
-    classes = 1 + any(method.alter == "other_class" for method in methods)
+    # Maps for another class and by another net are passes of their own.
+    classes = 1 + len({method.alter for method in methods} & {"other_class", "random_weights"})
     maps = images * len(views) * (1 + reruns) * classes + CALIBRATED * redrawn
-    return maps, images * (perturbed + own * (1 + reruns))
+    asked = any("validation" in m.metric.facts.get("needs", ()) for m in metrics)
+    validation = min(VALIDATED, validation) if asked else 0
+    maps += validation * len(views) * classes
+    return maps, images * (perturbed + own * (1 + reruns)) + validation * own
 
 
 def _redrawn_nets(metrics: Sequence[MetricChoice]) -> int:

@@ -112,7 +112,8 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     there = sum(counts[evaluation.split].values())
     images = len(shard_of(min(there, evaluation.images or there), evaluation.shard, evaluation.shards))
     model_name = str(config["model"].get("label") or model.settings.get("name") or model.name)
-    maps, perturbed = passes_of(methods, metrics, images, measure, load.size)
+    validation = sum(counts["val"].values())
+    maps, perturbed = passes_of(methods, metrics, images, measure, load.size, validation)
     trained = sum(counts["train"].values())
     decides = Decisive(dataset, load, model, train, methods, metrics, explain, evaluation, measure, compute,
                        earlier.identity if earlier else None)  # fmt: skip

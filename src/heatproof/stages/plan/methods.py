@@ -15,7 +15,7 @@ from heatproof.base.registry import ENTRY_KEYS, Bound, Choice
 from heatproof.stages.plan.sections import settings_of, unknown_keys
 
 RESERVED = ("name", "fusion")
-ALTERED = ("shifted", "blurred", "other_class")
+ALTERED = ("shifted", "blurred", "other_class", "random_weights")
 
 
 @dataclass(frozen=True)
@@ -238,12 +238,13 @@ def _controls(names: Iterable[str], tested: list[Method], chosen: Mapping[str, B
             for method in tested
             if method.views
         ]
-    if "other_class" in names:
-        result += [
-            replace(method, name=method.name.prefixed("other_class"), control_of=str(method.name), alter="other_class")
-            for method in tested
-            if method.remade
-        ]
+    for alter in ("other_class", "random_weights"):
+        if alter in names:
+            result += [
+                replace(method, name=method.name.prefixed(alter), control_of=str(method.name), alter=alter)
+                for method in tested
+                if (method.remade if alter == "other_class" else method.takes_any_net)
+            ]
     maps = dict(chosen)
     known = [name for name, choice in registry.choices("explainer").items() if choice.facts.get("control")]
     for name in names:

@@ -88,7 +88,9 @@ def _check_qge(wanted: Any, metric: Bound, where: str, faults: Faults) -> None:
     """The quasi-gradient excess is for metrics of the map's order alone, for a rerun makes no negative map."""
     if wanted not in (None, True, False):
         faults.add(f"{where}.qge", "true or false is expected", got=wanted)
-    elif wanted and ("order" not in metric.facts.get("needs", ()) or metric.facts.get("reruns")):
+    elif wanted and (
+        not {"order"} <= set(metric.facts.get("needs", ())) <= {"order", "mask"} or metric.facts.get("reruns")
+    ):
         faults.add(f"{where}.qge", f"{metric.name} does not look at the order of one map", got=wanted)
 
 

@@ -51,6 +51,7 @@ RANGES: dict[str, Rule] = {
     "tolerance": NOT_NEGATIVE,
     "radius": POSITIVE,
     "shares": ("numbers between 0 and 1", lambda value: bool(value) and all(0 < q < 1 for q in value)),
+    "thresholds": ("numbers between 0 and 1", lambda value: bool(value) and all(0 < t < 1 for t in value)),
     "samples": ("at least 2", lambda value: value >= 2),
     "patch": AT_LEAST_1,
     "stride": AT_LEAST_1,

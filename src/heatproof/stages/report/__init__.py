@@ -39,13 +39,15 @@ def report(
     from heatproof.stages.report.findings import find
     from heatproof.stages.report.kept import kept
     from heatproof.stages.report.summary import summarise
+    from heatproof.stages.report.uncertainty import error_frame
+    from heatproof.stages.report.uncertainty import lines as error_lines
     from heatproof.stages.report.verdicts import verdicts
     from heatproof.stages.report.viewer import viewer
     from heatproof.stages.report.views import views_frame
 
     folder.mkdir(parents=True, exist_ok=True)
     findings = find(scores, seed=seed, size=samples.pixels.shape[1])
-    lines = verdicts(findings, predictions)
+    lines = verdicts(findings, predictions, tuple(error_lines(findings, scores)))
     files = []
     for name, frame in (
         ("samples", samples.table),
@@ -60,6 +62,9 @@ def report(
     views = views_frame(maps, findings.seed)
     if len(views):
         files += tables.write_table(folder / "tables", "views", views, tables.rounded(views))
+    errors = error_frame(findings, scores)
+    if len(errors):
+        files += tables.write_table(folder / "tables", "uncertainty_error_auc", errors, tables.rounded(errors))
     drawn = [*carried, *figures.draw(
         folder / "figures", findings, samples=samples, classifier=classifier, predictions=predictions, maps=maps,
         alphas=alphas,

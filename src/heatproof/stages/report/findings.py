@@ -167,7 +167,7 @@ def _columns(scores: Scores) -> Iterator[Column]:
 def _baseline(facts: Mapping[str, Any]) -> str:
     if facts.get("floor"):
         return "other images' maps"
-    return "chance" if "mask" in facts.get("needs", ()) else "its shifted copies"
+    return "its shifted copies" if facts.get("shifted") else "chance"
 
 
 def _arrays(

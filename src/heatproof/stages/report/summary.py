@@ -48,6 +48,7 @@ def summarise(
             "p_holm": pair.p_holm,
             "d_z": pair.comparison.d_z,
             "n": pair.comparison.n,
+            "units": pair.comparison.units,
         }
         for pair in findings.pairs
     ]

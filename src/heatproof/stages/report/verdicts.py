@@ -14,15 +14,15 @@ from heatproof.stages.report import ranking, sanity
 from heatproof.stages.report.findings import ALPHA, EXCESS, Column, Findings, Pair, blurred_of, decimals, single_of
 
 
-def verdicts(findings: Findings, predictions: Predictions | None = None) -> tuple[str, ...]:
-    """The verdict lines: classifier, then each method against its controls, then methods against each other."""
+def verdicts(findings: Findings, predictions: Predictions | None = None, more: Sequence[str] = ()) -> tuple[str, ...]:
+    """The verdict lines: classifier, then each method against its controls, `more`, then methods against each other."""
     lines = list(_classifier(predictions)) if predictions is not None else []
     for method in findings.tested:
         lines += _faithfulness(findings, method)
         lines += _localisation(findings, method)
         lines += _floor(findings, method)
         lines += _fusion(findings, method)
-    lines += sanity.lines(findings)
+    lines += [*more, *sanity.lines(findings)]
     lines += _winners(findings)
     lines += ranking.line(findings)
     lines += _too_few(findings)
