@@ -4,12 +4,14 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import layouts
 import pytest
 import yaml
 from commands import heatproof
 
 from heatproof.base import compose, registry, study
-from heatproof.base.nets import build_net
+from heatproof.base.layers import head_names
+from heatproof.base.nets import build_net, untrained
 from heatproof.base.registry import hash_of
 from heatproof.datasets.iq_othnccd import CLASSES
 from heatproof.stages.plan import Plan, make_plan
@@ -138,6 +140,62 @@ def test_cam_granularity_is_planned_as_published(tmp_path: Path) -> None:
     assert {"depth3", "resolution_medium", "channel", "receptive_medium", "pooling_max"} in nets.values()
 
 
+@pytest.fixture(scope="module")
+def covid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As many names as the radiography database has."""
+    root = tmp_path_factory.mktemp("covid_radiography")
+    for name, count in {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}.items():
+        (root / name / "images").mkdir(parents=True)
+        (root / name / "masks").mkdir()
+        for number in range(count):
+            (root / name / "images" / f"{name}-{number}.png").touch()
+    return root
+
+
+def test_covid_aopc_is_planned_as_published(covid: Path) -> None:
+    found = {(arm, protocol): plan for arm, protocol, plan in plans("study=covid_aopc", f"dataset.root={covid}")}
+    assert set(found) == {(arm, protocol) for arm in ("vgg16", "densenet201") for protocol in ("study", "sound")}
+    for (arm, _), plan in found.items():
+        train = plan.train
+        assert (train.policy, train.epochs, train.optimizer, train.class_weights, train.patience) == (
+            "frozen", 20, "adam", False, 0)  # fmt: skip
+        assert (train.monitor, train.monitor_classes) == ("val_recall", ("COVID", "Lung_Opacity", "Viral Pneumonia"))
+        assert (plan.load.size, plan.eval.only_correct, plan.eval.images) == (299, True, None)
+        assert (plan.model.settings["weights"], plan.model.settings["head"]) == ("imagenet", "maxpool_flatten_64")
+        counts = {split: set(row.values()) for split, row in plan.counts.items()}
+        assert counts["train"] == {1076}
+        assert counts["val"] | counts["test"] == {134, 135}, "1345 of each class"
+        aopc = next(choice.metric for choice in plan.metrics if choice.label == "aopc_morf")
+        assert (aopc.settings["grid"] ** 2, aopc.settings["steps"], aopc.settings["fill"]) == (81, None, "noise_add")
+        net = build_net(untrained(plan.model), 4, 3, 299)
+        trained = sum(w.numel() for name, w in net.named_parameters() if name.startswith(tuple(head_names(net))))
+        assert trained == {"vgg16": 131_396, "densenet201": 491_844}[arm]
+
+
+def test_mammography_is_planned_over_its_two_nets(tmp_path: Path) -> None:
+    layouts.cbis_ddsm(tmp_path)
+    found = {(arm, protocol): plan for arm, protocol, plan in plans("study=mammography", f"dataset.root={tmp_path}")}
+    assert set(found) == {(arm, protocol) for arm in ("mobilenet_v2", "densenet121") for protocol in ("study", "sound")}
+    for (arm, protocol), plan in found.items():
+        assert plan.dataset_name == "cbis_ddsm"
+        assert (plan.model.settings["name"], plan.model.settings["weights"]) == (arm, "imagenet")
+        assert plan.model.settings["one_logit"], "BCE"
+        assert (plan.eval.positive, plan.load.seed, plan.train.schedule) == ("malignant", 42, "plateau")
+        assert plan.split == {"study": "official", "sound": "grouped"}[protocol]
+
+
+def test_robustcam_imagenet_is_planned_as_published(tmp_path: Path) -> None:
+    for number in range(50):
+        (tmp_path / f"{number}.jpg").touch()
+    jobs = list(plans("study=robustcam_imagenet", f"dataset.root={tmp_path}"))
+    assert [(arm, protocol) for arm, protocol, _ in jobs] == [("vgg16", "study"), ("vgg16", "sound")]
+    for _, _, plan in jobs:
+        assert (plan.train.policy, plan.model.settings["weights"], plan.eval.images) == ("none", "imagenet", 50)
+        tested = [method for method in plan.methods if method.control_of is None]
+        assert {method.layer for method in tested} == {"features.14", "features.20", "features.30"}
+        assert {len(method.views) for method in tested} == {0, 10}
+
+
 @pytest.mark.parametrize("name", study.names())
 def test_scales_and_arms_on_request_compose(name: str) -> None:
     swept = yaml.safe_load((registry.conf_folder() / "study" / f"{name}.yaml").read_text())["hydra"]["sweeper"][
@@ -153,16 +211,27 @@ def test_scales_and_arms_on_request_compose(name: str) -> None:
     assert {job.config["protocol"] for job in jobs} == {"study"}
 
 
+GIVEN = {
+    "robustcam_ct": ("iq_othnccd", "| given | gradcam | faith |"),
+    "mammography": ("mias", "| given | gradcam | pointing_game |"),
+    "covid_aopc": ("covid_radiography", "| given | gradcam | aopc_morf |"),
+    "robustcam_imagenet": ("imagenet_samples", "| given | gradcam.features.12 | view_iou |"),
+}
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not SQUEEZENET.is_file(), reason="the shared data are not here")
-def test_robustcam_ct_smoke(tmp_path: Path) -> None:
-    root = (SHARED / "iq_othnccd").resolve()
+@pytest.mark.parametrize("name", list(GIVEN))
+def test_smoke_with_given_weights(name: str, tmp_path: Path) -> None:
+    folder, row = GIVEN[name]
     weights = f"model.weights={SQUEEZENET.resolve()}"
-    done = heatproof("study=robustcam_ct", "scale=smoke", f"dataset.root={root}", weights, work=tmp_path)
+    done = heatproof(f"study={name}", "scale=smoke", f"dataset.root={(SHARED / folder).resolve()}", weights,
+                     work=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "here" / "results" / "latest" / "study.md").read_text()
-    assert "| given | gradcam | faith |" in page
-    assert done.stdout.count("cannot be told") + done.stdout.count("holds.") >= 7
+    assert row in page
+    assert "squeezenet1_0_imagenet.pth" in page, "what it ran with"
+    assert done.stdout.count("cannot be told") + done.stdout.count("holds.") + done.stdout.count("hold.") > 0
 
 
 @pytest.mark.slow

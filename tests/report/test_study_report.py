@@ -9,11 +9,12 @@ import fabricated
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from heatproof.base import study as studies
 from heatproof.base.records import Ended
 from heatproof.base.study import Check, Claim, Published, Row, Study
-from heatproof.stages.report import report, study_runs
+from heatproof.stages.report import report, study_maps, study_runs
 from heatproof.stages.report import study as study_report
 from heatproof.stages.report.merge import Stored, stored
 from heatproof.stages.report.sweep import write_sweep
@@ -138,3 +139,29 @@ def test_runs_of_no_study_or_of_several_have_no_report(runs: list[Stored], finis
     assert study_report.study_in([*runs, other]) is None
     assert study_report.study_in([Stored(finished, {}, {"config": "as text"})]) is None
     assert set(studies.ABOUT) >= {"published", "claims", "flaws"}
+
+
+def test_maps_of_all_arms_stand_beside_each_other(runs: list[Stored], tmp_path: Path) -> None:
+    """Arms that kept their maps, on the study's own images, one image of each outcome, and images that they miss."""
+    images = sorted(runs[0].table("samples")["image"])
+    Image.new("L", (40, 40), 90).save(tmp_path / "picture.png")
+    for run in runs:
+        (run.folder / "maps").mkdir()
+        np.save(run.folder / "maps" / "gradcam.npy", np.random.default_rng(0).random((N, 32, 32), np.float32))
+        run.table("samples").assign(path=str(tmp_path / "picture.png")).to_parquet(run.folder / "samples.parquet")
+        table = run.table("predictions")
+        table.assign(outcome=np.where(table["correct"], "TP", "FN")).to_parquet(run.folder / "predictions.parquet")
+    made = {drawing.name: drawing for drawing in study_maps.map_drawings(STUDY, study_runs.runs_of(runs))}
+    assert set(made) == {"study_images", "study_outcomes", "study_wrong"}
+    assert len(made["study_images"].figure.axes) == 1 * (1 + 2 * 2), "one image, map and overlay of two arms"
+    titles = [axes.get_title() for axes in made["study_outcomes"].figure.axes]
+    assert [title[:3] for title in titles[::3]] == ["TP:", "FN:"] * 2, "of each arm"
+    wrong = runs[0].table("predictions")
+    missed = {Path(image).stem for image in wrong.loc[~wrong["correct"], "image"]}
+    shown = [axes.get_title() for axes in made["study_wrong"].figure.axes][::3]
+    assert set(shown) <= missed
+    assert len(shown) == 2 * min(3, len(missed))
+    assert images == study_runs.explained_in(runs[0])
+    for run in runs:
+        shutil.rmtree(run.folder / "maps")
+    assert not list(study_maps.map_drawings(STUDY, study_runs.runs_of(runs))), "nobody kept maps"

@@ -167,8 +167,13 @@ def _page(
         yield "\n## Flaws of the study that `protocol=study` repeats\n"
         yield from (f"- {flaw}" for flaw in study.flaws)
     for table, text in _tables(study, frame):
-        source = table.source or study.source
-        yield f"\n## {table.title}\n\nPublished: {source}. Ours: mean [95 % interval], n.\n"
+        yield f"\n## {table.title}\n"
+        if text.empty:
+            yield "Nothing published, and no run of it."
+            continue
+        published = frame.loc[frame["table"] == table.table, "published"].notna().any()
+        source = f"Published: {table.source or study.source}." if published else "Nothing published."
+        yield f"{source} Ours: mean [95 % interval], n.\n"
         yield markdown(text)
     for name, caption, files in figures:
         yield f"\n![{name}]({files[0].name})\n\n{caption}\n"

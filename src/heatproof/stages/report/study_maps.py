@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,9 +41,16 @@ def map_drawings(study: Study, runs: Runs) -> Iterator[Drawing]:
     fixed = list(dict.fromkeys(row.image for table in study.published for row in table.rows if row.image))
     fixed = [image for image in fixed if any(image in one.maps for one in kept)]
     if kept and fixed and _read(kept[0].run, fixed[0]) is not None:
-        figure = _grid([(image, kept) for image in fixed])
+        figure = _grid([(image, kept, "") for image in fixed])
         yield Drawing("study_images", figure, f"The study's own images. {_caption(kept)}")
-    wrong = [(image, [one]) for one in kept for image in _wrong(one) if _read(one.run, image) is not None]
+    outcomes = [
+        (image, [one], f"{outcome}: ") for one in kept for outcome, image in _outcomes(one)
+        if _read(one.run, image) is not None
+    ]  # fmt: skip
+    if outcomes:
+        text = "One image of each outcome (TP, TN, FP, FN) of each arm, drawn at random from those explained."
+        yield Drawing("study_outcomes", _grid(outcomes), f"{text} {_caption(kept)}")
+    wrong = [(image, [one], "") for one in kept for image in _wrong(one) if _read(one.run, image) is not None]
     if wrong:
         figure = _grid(wrong)
         text = f"Images that a net gets wrong, up to {WRONG} of each arm, drawn at random from those explained."
@@ -64,23 +71,38 @@ def _kept(runs: Runs, arm: str | None) -> Kept | None:
 def _wrong(one: Kept) -> list[str]:
     table = one.run.table("predictions")
     missed = table[(table["label"] != table["predicted"]) & table["label"].notna() & table["image"].isin(one.maps)]
-    return sorted(missed["image"], key=lambda image: image_seed(one.run.summary["seed"], image, "wrong"))[:WRONG]
+    return _drawn(one, missed["image"])[:WRONG]
 
 
-def _grid(lines: Sequence[tuple[str, Sequence[Kept]]]) -> Figure:
-    """One row per image: the image, then map and overlay of each arm, titled by what its net says."""
-    across = 1 + 2 * max(len(arms) for _, arms in lines)
+def _outcomes(one: Kept) -> Iterator[tuple[str, str]]:
+    """An image of each outcome that explained images have; two classes alone have outcomes."""
+    table = one.run.table("predictions")
+    some = table[table["outcome"].notna() & table["image"].isin(one.maps)]
+    for outcome in ("TP", "TN", "FP", "FN"):
+        for image in _drawn(one, some.loc[some["outcome"] == outcome, "image"])[:1]:
+            yield outcome, image
+
+
+def _drawn(one: Kept, images: Iterable[str]) -> list[str]:
+    """The images in an order drawn by the seed of the run."""
+    return sorted(images, key=lambda image: image_seed(one.run.summary["seed"], image, "shown"))
+
+
+def _grid(lines: Sequence[tuple[str, Sequence[Kept], str]]) -> Figure:
+    """One row per image, with a word before its name: the image, then map and overlay of each arm, titled by what its
+    net says."""
+    across = 1 + 2 * max(len(arms) for _, arms, _ in lines)
     width = min(PAGE, 1.25 * across)
     figure = Figure(figsize=(width, (width / across + 0.28) * len(lines)))
     grid = figure.subplots(len(lines), across, squeeze=False)
-    for axes, (image, arms) in zip(grid, lines, strict=True):
+    for axes, (image, arms, word) in zip(grid, lines, strict=True):
         for one in axes:
             bare(one)
         pixels = _read(arms[0].run, image)
         if pixels is None:
             continue
         _show(axes[0], pixels)
-        axes[0].set_title(short(Path(image).stem, 22), fontsize=5)
+        axes[0].set_title(f"{word}{short(Path(image).stem, 22)}", fontsize=5)
         for number, arm in enumerate(arms):
             alone, over = axes[1 + 2 * number], axes[2 + 2 * number]
             if image not in arm.maps:
