@@ -33,6 +33,7 @@ def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool 
 
 def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.base import notes
+    from heatproof.base.device import images_at_once, keep_freed_memory
     from heatproof.base.trial import check_methods
     from heatproof.stages.explain import explain
     from heatproof.stages.load import load
@@ -45,6 +46,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     from heatproof.stages.track import collect
     from heatproof.stages.train import check_net, train
 
+    keep_freed_memory()
     store, clock = Store(), Clock()
     with clock("load"):
         if plan.stage != "load":
@@ -108,8 +110,8 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
     with clock("measure"):
         scores = measure(
             samples, classifier, maps, plan.metrics, plan.measure, plan.eval,
-            store=store, batch=plan.explain.batch, estimate=plan.passes, progress=progress, permuted=permuted,
-            target=plan.explain.target,
+            store=store, batch=plan.explain.batch or images_at_once(classifier.device, plan.load.size),
+            estimate=plan.passes, progress=progress, permuted=permuted, target=plan.explain.target,
         )  # fmt: skip
     if plan.stage == "measure":
         return stopped(folder, "measure", f"{len(scores.table)} values", ())

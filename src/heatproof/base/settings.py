@@ -114,10 +114,10 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class ExplainSettings:
-    """`explain.*` and the root keys that decide a map."""
+    """`explain.*` and the root keys that decide a map. `batch`: images at once; None = as the device likes it."""
 
     seed: int
-    batch: int
+    batch: int | None
     target: str
 
 

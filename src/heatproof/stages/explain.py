@@ -21,6 +21,7 @@ from heatproof.base import given, values
 from heatproof.base import methods as maps_of
 from heatproof.base.altered import gaussian_blur, matched_blur_px
 from heatproof.base.blocks import blocks_of
+from heatproof.base.device import images_at_once
 from heatproof.base.equal_maps import equal_groups, in_words
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.forwards import shared_forwards
@@ -64,7 +65,7 @@ def explain(
         raise HeatproofError(
             fault("eval", "no image is left to explain", hint="Loosen eval.split or eval.only_correct.")
         )
-    predicted = predicted_classes(samples, classifier, rows, settings.batch)
+    predicted = predicted_classes(samples, classifier, rows, _batch(samples, classifier, settings))
     targets = targets_of(samples, classifier.classes, rows, predicted, settings.target)
     ids = [str(image) for image in samples.table["image"].iloc[rows]]
     methods = [_known(method, ids) for method in methods]
@@ -119,6 +120,10 @@ def explain(
         in_words(same, len(rows)),
         {name: held for name, folder in folders.items() if (held := _parts(folder))},
     )
+
+
+def _batch(samples: Samples, classifier: Classifier, settings: ExplainSettings) -> int:
+    return settings.batch or images_at_once(classifier.device, samples.pixels.shape[1])
 
 
 def identity_of(method: Method, images: Mapping[str, Any]) -> dict[str, Any]:
@@ -177,7 +182,7 @@ def _explain_into(
     blocks = blocks_of(len(rows))
     with (
         tqdm(total=len(rows), desc="explain", unit="image", disable=None if progress else True) as bar,
-        shared_forwards(classifier, batch=settings.batch, lasting=True),
+        shared_forwards(classifier, batch=_batch(samples, classifier, settings), lasting=True),
     ):
         for number, block in enumerate(blocks):
             path = scratch / f"block_{number:05d}.safetensors"
@@ -245,7 +250,7 @@ def _explain_block(
         passes["maps"] += counted.images
         return made
 
-    for _, made in in_batches(len(rows), Batch(settings.batch), run):
+    for _, made in in_batches(len(rows), Batch(_batch(samples, classifier, settings)), run):
         for place, method in enumerate(methods):
             of = made[str(method.name)]
             parts.setdefault(f"maps/{place}", []).append(of.maps.cpu())

@@ -14,6 +14,7 @@ from heatproof.base import fields
 from heatproof.base import methods as maps_of
 from heatproof.base.altered import shift, shift_offsets
 from heatproof.base.case import Case
+from heatproof.base.halving import Batch, in_batches
 from heatproof.base.passes import Engine
 from heatproof.base.records import Classifier, Maps, Method, Samples
 from heatproof.base.settings import MeasureSettings
@@ -135,19 +136,26 @@ def _view_maps(engine: Engine, block: Block, method: Method, settings: MeasureSe
     if settings.protocol != "study" or not method.views:
         return None
     counter = maps_of.MapPasses()
-    made = maps_of.explain_batch(
-        engine.classifier,
-        block.images,
-        block.targets,
-        [method],
-        ids=block.ids,
-        seed=settings.seed,
-        protocol="study",
-        keep_views=True,
-        passes=counter,
-    )
+
+    def run(rows: slice) -> Tensor:
+        made = maps_of.explain_batch(
+            engine.classifier,
+            block.images[rows],
+            block.targets[rows],
+            [method],
+            ids=block.ids[rows],
+            seed=settings.seed,
+            protocol="study",
+            keep_views=True,
+            passes=counter,
+        )
+        views = made[str(method.name)].views
+        assert views is not None
+        return views
+
+    parts = [views for _, views in in_batches(len(block.ids), Batch(engine.running.batch), run)]
     engine.passes.again += counter.images
-    return made[str(method.name)].views
+    return torch.cat(parts, 1)
 
 
 def _mean_columns(results: Sequence[Result]) -> dict[str, np.ndarray]:

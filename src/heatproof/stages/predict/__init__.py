@@ -16,8 +16,6 @@ from heatproof.base.records import SPLITS, Classifier, Predictions, Samples
 from heatproof.base.settings import Compute, EvalSettings
 from heatproof.stages.predict.explained import explained_rows
 
-BATCH = 64
-
 Array = NDArray[np.float64]
 
 
@@ -86,8 +84,9 @@ def probabilities(
     device = classifier.device
     result = np.empty((len(rows), len(classifier.classes)))
     with tqdm(total=len(rows), desc="predict", unit="image", disable=not progress) as bar, torch.inference_mode():
-        for start in range(0, len(rows), BATCH):
-            some = rows[start : start + BATCH]
+        batch = devices.images_at_once(device, samples.pixels.shape[1])
+        for start in range(0, len(rows), batch):
+            some = rows[start : start + batch]
             with devices.autocast(compute, device):
                 logits = classifier.module(samples.images(some).to(device))
             result[start : start + len(some)] = logits.double().softmax(1).cpu().numpy()
