@@ -107,6 +107,7 @@ def _again(plan: Plan, table: pd.DataFrame, row: pd.Series, folder: Path) -> tup
     import numpy as np
     import pandas as pd
 
+    from heatproof.base.device import images_at_once, keep_freed_memory
     from heatproof.base.records import Predictions
     from heatproof.stages.explain import explain
     from heatproof.stages.load import load
@@ -114,6 +115,7 @@ def _again(plan: Plan, table: pd.DataFrame, row: pd.Series, folder: Path) -> tup
     from heatproof.stages.report.cell import draw_cell
     from heatproof.stages.train import train
 
+    keep_freed_memory()
     store = Store()
     samples = load(plan.dataset, plan.load, store)
     classifier = train(samples, plan.model, plan.train, plan.compute, store, trained=plan.trained, progress=False)
@@ -131,7 +133,8 @@ def _again(plan: Plan, table: pd.DataFrame, row: pd.Series, folder: Path) -> tup
     compares = "labels" in choice.metric.facts.get("reruns", ())
     again = measure_again(
         samples, classifier, maps, images.index(row["image"]), method, choice, str(row["column"]), plan.measure,
-        plan.eval, batch=plan.explain.batch, target=plan.explain.target,
+        plan.eval, batch=plan.explain.batch or images_at_once(classifier.device, plan.load.size),
+        target=plan.explain.target,
         permuted=permuted_net(plan, samples, store, progress=False) if compares else None,
     )  # fmt: skip
     drawn = draw_cell(folder / "cells", samples, maps, row, again, float(row["value"]))
