@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from heatproof.base.settings import VALIDATED
+
+if TYPE_CHECKING:
+    from heatproof.base.records import Method
+    from heatproof.base.registry import Bound
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,26 @@ def reruns(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> int | None:
         return None
     each = {"noise": int(settings.get("noises", 0)), "view": len(settings.get("views", ())), "weighted": 1}
     return sum(each[kind] for kind in kinds)
+
+
+def forwards_of(explainer: Bound, size: int) -> int:
+    """Forwards an image by an explainer's fact `forwards`: a number, the name of a setting, or "windows" (patch and
+    stride); `size` is the side of the image."""
+    said = explainer.facts.get("forwards", 0)
+    if said == "windows":
+        patch, stride = int(explainer.settings["patch"]), int(explainer.settings["stride"])
+        return (len(range(0, max(size - patch, 0) + stride, stride))) ** 2
+    return int(explainer.settings[said]) if isinstance(said, str) else int(said)
+
+
+def map_passes(method: Method, size: int) -> int:
+    """Images that the net is run on for one map: each view once, or as often as the explainer runs it itself; 0 for
+    maps that were made elsewhere."""
+    if method.of:
+        return sum(map_passes(part, size) for part in method.of)
+    if method.explainer is None or not method.remade:
+        return 0
+    return max(1, len(method.views)) * max(1, forwards_of(method.explainer, size))
 
 
 def in_words(facts: Mapping[str, Any], settings: Mapping[str, Any]) -> str:

@@ -26,7 +26,7 @@ class PerturbedImages:
     def __init__(self, running: Running, block: Block) -> None:
         self.running = running
         self.block = block
-        # Logits of a batch and the row: a tensor for each of a million images would fill a gigabyte.
+        # Logits of many images and the row: a tensor for each of a million images would fill a gigabyte.
         self._logits: dict[Key, tuple[Tensor, int]] = {}
         self._hashed: dict[int, list[list[Key]]] = {}
         self._ready: dict[str, Tensor] = {}
@@ -50,8 +50,13 @@ class PerturbedImages:
                 part = keys[rows]
                 return self._run(kind, part, torch.cat([_content(*entries[key]) for key in part]))
 
+            # One tensor for all: what is kept of each batch would lie between what is freed, and memory would not shrink.
+            kept: Tensor | None = None
             for rows, logits in in_batches(len(keys), self.running, run):
-                self._logits.update((key, (logits, row)) for row, key in enumerate(keys[rows]))
+                if kept is None:
+                    kept = torch.empty(len(keys), logits.shape[1], dtype=logits.dtype, device=logits.device)
+                kept[rows] = logits
+                self._logits.update((keys[row], (kept, row)) for row in range(rows.start, rows.stop))
                 self.running.perturbed(rows.stop - rows.start)
 
     def answer(self, task: Task, request: Asked) -> Tensor:

@@ -121,17 +121,8 @@ def _own_forwards(methods: Sequence[Method], size: int) -> dict[str, int]:
                 continue
             for view in part.views or (None,):
                 key = registry.hash_of([explainer.identity(), part.layer, view.identity() if view else None])
-                found[key] = forwards_of(explainer, size)
+                found[key] = asked.forwards_of(explainer, size)
     return found
-
-
-def forwards_of(explainer: Bound, size: int) -> int:
-    """Forwards an image by the fact `forwards`: a number, the name of a setting, or "windows" (patch and stride)."""
-    said = explainer.facts.get("forwards", 0)
-    if said == "windows":
-        patch, stride = int(explainer.settings["patch"]), int(explainer.settings["stride"])
-        return (len(range(0, max(size - patch, 0) + stride, stride))) ** 2
-    return int(explainer.settings[said]) if isinstance(said, str) else int(said)
 
 
 def seconds_of(

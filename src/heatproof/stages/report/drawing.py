@@ -13,6 +13,10 @@ STYLE = Path(__file__).with_name("style.mplstyle")
 # Widths of a page and of a text column, in inches.
 PAGE, TEXT_COLUMN = 7.0, 3.4
 TESTED, CONTROL, SECOND = "#0072B2", "#9a9a9a", "#D55E00"
+# Methods in one axes, told apart by colour and mark, and controls by their dashes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKS = ("o", "s", "^", "D", "v", "P")
+DASHES = ("--", ":", "-.")
 
 
 @dataclass(frozen=True)

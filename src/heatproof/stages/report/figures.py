@@ -17,7 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 
 from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples, Scores
-from heatproof.stages.report import ranking, sanity
+from heatproof.stages.report import agreement, cost, curves, differences, ranking, sanity
 from heatproof.stages.report.drawing import (
     CONTROL,
     PAGE,
@@ -57,7 +57,11 @@ def draw(
             *_panels(samples, predictions, maps),
             *map_drawings(samples, classifier, predictions, maps, alphas=alphas, seed=findings.seed),
             *_metric_figures(findings),
+            *differences.drawings(findings),
+            *curves.drawings(findings, scores, predictions),
             *ranking.drawings(findings),
+            *cost.drawings(findings, samples.pixels.shape[1]),
+            *agreement.drawings(scores.pairs),
             *sanity.drawings(findings, scores, samples=samples, classifier=classifier, maps=maps),
             *classifier_drawings(classifier, predictions, seed=findings.seed),
         )

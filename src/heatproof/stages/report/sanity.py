@@ -12,15 +12,13 @@ from matplotlib.figure import Figure
 from heatproof.base.depth import weight_blocks
 from heatproof.base.records import Classifier, Maps, Method, Samples, Scores
 from heatproof.base.stats import Interval, interval, intervals
-from heatproof.stages.report.drawing import CONTROL, PAGE, Drawing, short
+from heatproof.stages.report.drawing import COLOURS, CONTROL, DASHES, MARKS, PAGE, Drawing, short
 from heatproof.stages.report.findings import Column, Findings, decimals
 from heatproof.stages.report.shown import HEAT, unit
 
 # A likeness that is less than so much above that of unrelated maps is none (the metric law, section 5).
 MARGIN = 0.1
 FLOORS = {"networks": "maps of two random nets", "images": "maps of other images"}
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-MARKS = ("o", "s", "^", "D", "v", "P")
 MOST_ROWS = 6
 
 
@@ -196,7 +194,7 @@ def _curves(
             colour = CONTROL if control else COLOURS[number % len(COLOURS)]
             place.plot(
                 x, [one.mean for one in found], color=colour, lw=1.0 if control else 1.4,
-                ls=("--", ":", "-.")[(number - len(tested)) % 3] if control else "-",
+                ls=DASHES[(number - len(tested)) % len(DASHES)] if control else "-",
                 marker=None if control else MARKS[number % len(MARKS)], ms=3, label=str(method.name),
             )  # fmt: skip
             if not control:
