@@ -50,7 +50,7 @@ class PerturbedImages:
                 part = keys[rows]
                 return self._run(kind, part, torch.cat([_content(*entries[key]) for key in part]))
 
-            # One tensor for all: what is kept of each batch would lie between what is freed, and memory would not shrink.
+            # One tensor for all: what is kept of each batch would lie between what is freed and let memory grow.
             kept: Tensor | None = None
             for rows, logits in in_batches(len(keys), self.running, run):
                 if kept is None:

@@ -37,7 +37,7 @@ def drawings(pairs: pd.DataFrame) -> Iterator[Drawing]:
                 if np.isfinite(value):
                     colour = "black" if value > 0.55 else "white"
                     axes.text(place, row, f"{value:.2f}", ha="center", va="center", fontsize=5, color=colour)
-        names = [short(name, 22) for name in methods]
+        names = [short(name, 30) for name in methods]
         axes.set_xticks(range(len(methods)), names, rotation=60, ha="right", fontsize=5.5)
         axes.set_yticks(range(len(methods)), names, fontsize=5.5)
         axes.set_title(metric, fontsize=8)

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FixedFormatter, FixedLocator, MaxNLocator, NullLocator
 
 from heatproof.base.asked import map_passes
 from heatproof.stages.report.drawing import COLOURS, MARKS, PAGE, Drawing, short
 from heatproof.stages.report.findings import Findings
 from heatproof.stages.report.ranking import rank_frame, ranked_columns
+from heatproof.stages.report.tables import title as titled
 
 # Metrics beside the average rank.
 BESIDE = 3
@@ -22,8 +23,9 @@ def drawings(findings: Findings, size: int) -> Iterator[Drawing]:
 
     `size`: side of the images.
     """
-    names = [str(method.name) for method in findings.tested]
-    costs = [map_passes(method, size) for method in findings.tested]
+    known = {str(method.name): map_passes(method, size) for method in findings.tested}
+    # Maps that were made elsewhere cost nothing here, which says nothing.
+    names, costs = [name for name, cost in known.items() if cost], [cost for cost in known.values() if cost]
     ranks = rank_frame(findings)
     if len(set(costs)) < 2 or ranks.empty:
         return
@@ -41,8 +43,13 @@ def drawings(findings: Findings, size: int) -> Iterator[Drawing]:
             ends = np.nan_to_num([found.interval.mean - found.interval.lo, found.interval.hi - found.interval.mean])
             axes.errorbar(cost, found.interval.mean, yerr=ends.clip(0)[:, None], lw=1, capsize=1.5, **look)
     first.invert_yaxis()
-    for axes, title in zip((first, *others), ("average rank (1 = best)", *(c.name for c in columns)), strict=True):
+    ticks = sorted(set(costs))
+    for axes, title in zip((first, *others), ("average rank (1 = best)", *map(titled, columns)), strict=True):
         axes.set_xscale("log")
+        axes.set_xlim(min(costs) / 2, max(costs) * 2)
+        axes.xaxis.set_major_locator(FixedLocator(ticks))
+        axes.xaxis.set_major_formatter(FixedFormatter([str(tick) for tick in ticks]))
+        axes.xaxis.set_minor_locator(NullLocator())
         axes.set_title(short(title, 24), fontsize=7)
         axes.set_xlabel("images run for a map", fontsize=7)
         axes.yaxis.set_major_locator(MaxNLocator(4))
@@ -54,5 +61,5 @@ def drawings(findings: Findings, size: int) -> Iterator[Drawing]:
         figure,
         "What a map costs against what it is worth: images that the net is run on for one map (a gradient adds about "
         f"two forward passes to one of them), average rank over {len(ranked_columns(findings))} metrics, and the first "
-        f"metrics with their 95 % intervals (n = {n} images at most). Upper left is cheap and good.",
+        f"metrics with their 95 % intervals (n = {n} images at most). Left is cheap; arrows point to the better side.",
     )
