@@ -11,6 +11,7 @@ from commands import SMALL, heatproof, user_folder
 from heatproof import cli
 from heatproof.base.compose import compose
 from heatproof.base.outbox import Outbox
+from heatproof.cli.places import error_line
 from heatproof.stages.plan import done_hash, find_done, make_plan, note_done
 from heatproof.stages.plan.done import stands_for
 
@@ -126,7 +127,7 @@ def test_only_a_finished_run_stands_for_another(here: Path) -> None:
 def test_the_first_line_of_an_error(text: str, line: str, tmp_path: Path) -> None:
     (tmp_path / "outbox").mkdir()
     (tmp_path / "outbox" / "traceback.txt").write_text(text)
-    assert cli._error_line(tmp_path) == line
+    assert error_line(tmp_path) == line
 
 
 @pytest.mark.slow

@@ -201,18 +201,20 @@ def run_hydra(task: Callable[[DictConfig], Any], texts: Sequence[str], *, multir
 
 @dataclass(frozen=True)
 class Here:
-    """Where a job that Hydra runs is: its folder, and the folder of its sweep or None."""
+    """Where a job that Hydra runs is: its folder, the folder of its sweep and its launcher, or None."""
 
     folder: Path
     sweep: Path | None
     overrides: tuple[str, ...]
+    launcher: str | None
 
 
 def here() -> Here:
     """The place of the running job."""
     cfg = HydraConfig.get()
     sweep = Path(cfg.sweep.dir).absolute() if cfg.mode == RunMode.MULTIRUN else None
-    return Here(Path(cfg.runtime.output_dir), sweep, tuple(cfg.overrides.task))
+    launcher = cfg.runtime.choices.get("hydra/launcher") if sweep is not None else None
+    return Here(Path(cfg.runtime.output_dir), sweep, tuple(cfg.overrides.task), launcher)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
