@@ -4,6 +4,7 @@ import multiprocessing
 import os
 import signal
 import time
+from itertools import pairwise
 from pathlib import Path
 
 from heatproof.base.lease import leased
@@ -33,7 +34,7 @@ def test_no_gpu_has_two_jobs_and_all_gpus_work(tmp_path: Path) -> None:
     assert [process.exitcode for process in processes] == [0] * 5
     held = sorted(tuple(map(float, path.read_text().split())) for path in log.iterdir())
     assert {number for number, _, _ in held} == {0, 1}
-    for (one, _, end), (other, start, _) in zip(held, held[1:], strict=False):
+    for (one, _, end), (other, start, _) in pairwise(held):
         assert one != other or end <= start
 
 

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 
 
 def gpu_ids() -> list[str]:
-    """What tells the GPUs that torch sees apart: their UUIDs, so that processes that see different ones under one number
-    do not wait for each other."""
+    """UUIDs of the GPUs that torch sees: processes that see different ones under one number do not wait for each
+    other."""
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0

@@ -12,7 +12,7 @@ import time
 import traceback
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -142,15 +142,21 @@ class Outbox:
         self._append("artifacts.jsonl", [{"path": Path(path).as_posix(), "artifact_path": artifact_path}])
 
     def finish(self, status: str, end_time: int | None = None, error_text: str | None = None) -> None:
-        """Say how the run ended; `error_text` (a traceback) becomes an artifact. The first call counts."""
+        """Say how the run ended; `error_text` (a traceback) becomes an artifact. The first call counts.
+
+        A clock that went back makes no run that ended before its start.
+        """
         assert status in STATUSES, status
-        if not (self.folder / "end.json").exists():
-            if error_text:
-                self._replace("traceback.txt", redacted(error_text))
-            self._write("end.json", {"status": status, "end_time": end_time or now()})
-        if self._alive is not None:
-            self._alive.release()
-            self._alive = None
+        try:
+            if not (self.folder / "end.json").exists():
+                if error_text:
+                    self._replace("traceback.txt", redacted(error_text))
+                start = self._json("run.json")["start_time"] if self.begun else 0
+                self._write("end.json", {"status": status, "end_time": end_time or max(now(), start)})
+        finally:
+            if self._alive is not None:
+                self._alive.release()
+                self._alive = None
 
     def read(self) -> Content:
         """What is in the outbox now; a line that was cut off by a crash is left out."""
@@ -215,11 +221,14 @@ class Outbox:
 
     def _replace(self, name: str, text: str) -> None:
         temporary = self.folder / f".{name}.{os.getpid()}"
-        with temporary.open("w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(self.folder / name)
+        try:
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.folder / name)
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def _append(self, name: str, lines: list[dict[str, Any]]) -> None:
         if not lines:
@@ -264,9 +273,11 @@ def recorded(
     try:
         yield outbox
     except KeyboardInterrupt:
-        outbox.finish("KILLED", error_text="interrupted by the user")
+        with suppress(OSError):  # a disk that is full hides neither what happened nor why
+            outbox.finish("KILLED", error_text="interrupted by the user")
         raise
     except BaseException:
-        outbox.finish("FAILED", error_text=traceback.format_exc())
+        with suppress(OSError):
+            outbox.finish("FAILED", error_text=traceback.format_exc())
         raise
     outbox.finish("FINISHED")

@@ -7,7 +7,6 @@
 A folder is filled under a temporary name, synced, then renamed: a kill at any moment leaves the old state or the new.
 """
 
-import errno
 import hashlib
 import json
 import logging
@@ -16,18 +15,20 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
+from heatproof.base.disk import Place, disk_errors
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.registry import hash_of
 
 MANIFEST = "manifest.json"
 SERVICE = ("work", "tmp", "locks", "broken")
+ELSEWHERE = "HEATPROOF_STORE=<folder> puts the store elsewhere."
 PATIENCE_SECONDS = 24 * 3600.0
 log = logging.getLogger(__name__)
 
@@ -280,25 +281,5 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-@contextmanager
-def _disk_errors(path: Path) -> Iterator[None]:
-    """A full, read-only or forbidden disk as the user's error that it is."""
-    try:
-        yield
-    except OSError as error:
-        reasons = {
-            errno.ENOSPC: "no space left on the disk",
-            errno.EDQUOT: "the disk quota is used up",
-            errno.EROFS: "the disk is read-only",
-            errno.EACCES: "no permission to write",
-        }
-        reason = reasons.get(error.errno or 0)
-        if reason is None:
-            raise
-        raise HeatproofError(
-            fault(
-                "store",
-                f"{reason} at {error.filename or path}",
-                hint="HEATPROOF_STORE=<folder> puts the store elsewhere.",
-            )
-        ) from error
+def _disk_errors(path: Path) -> AbstractContextManager[None]:
+    return disk_errors(Place("store", path, ELSEWHERE))

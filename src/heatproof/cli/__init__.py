@@ -9,11 +9,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from heatproof.base import catalogue, compose, registry
+from heatproof.base.disk import Place, disk_errors
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.cli.earlier import ask_of_run, report_earlier, upload
-from heatproof.cli.jobs import terminable
+from heatproof.cli.jobs import FULL, terminable
 from heatproof.cli.lists import OF_A_RUN, SHOWN, checked, shown
 from heatproof.cli.single import run_once, run_single
 from heatproof.cli.sweep import job_title, run_sweep
@@ -57,7 +59,7 @@ Results: results/latest, with report.html. Stored work: ~/.cache/heatproof, or H
 def main(argv: Sequence[str] | None = None) -> int:
     """The exit code of a command (`argv` without the program's name)."""
     try:
-        with terminable():
+        with terminable(), disk_errors(Place("results", Path.cwd(), FULL)):
             return _main(list(sys.argv[1:] if argv is None else argv))
     except HeatproofError as error:
         print(_block(error), file=sys.stderr)

@@ -15,7 +15,10 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from heatproof.base import compose
+from heatproof.base.compose import Here
+from heatproof.base.disk import Place, disk_errors
 from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.store import ELSEWHERE, Store
 from heatproof.cli.places import job_folders, status_of
 from heatproof.stages.plan import COMPLETE, Plan, done_hash, find_done, make_plan, note_done, note_reused
 
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
 
     from heatproof.base.records import Report
 
+# What to do about a disk that takes no results.
+FULL = "Free some space, or start the command in another folder; it goes on from what is in the store."
 # Launchers that start several jobs on this machine; Slurm gives each job GPUs of its own.
 AT_ONCE = ("joblib", "submitit_local")
 # How a job ended goes to its run.log alone; the terminal gets it from the command.
@@ -44,33 +49,51 @@ def job(cfg: DictConfig) -> None:
 def carried_out(cfg: DictConfig) -> Report | None:
     """Plan and run one job; what goes wrong is in its log before it is raised. None where an earlier run stands for a
     job of a sweep."""
-    from heatproof.flow import run
-
     here = compose.here()
     compose.prepare()
     try:
-        plan = make_plan(compose.plain(cfg), here.overrides)
-        (here.folder / "config.yaml").write_text(_config_text(plan))
-        wanted = done_hash(plan) if plan.stage in COMPLETE else None
-        if here.sweep is not None and wanted is not None and not plan.anew:
-            earlier = find_done(wanted, [here.sweep.parent, Path("results")])
-            if earlier is not None:
-                note_reused(here.folder, earlier)
-                return None
-        with own_gpu(plan, here.launcher) as plan:
-            report = run(plan, here.folder, parent=here.sweep, progress=sys.stderr.isatty())
-        if wanted is not None:
-            note_done(here.folder, wanted, text="\n".join([report.table_text, *report.verdicts]))
-        return report
+        with disk_errors(Place("results", here.folder, FULL), Place("store", Store().root, ELSEWHERE)):
+            return _carried_out(cfg, here)
     except HeatproofError as error:
-        outcome.error("%s", "\n".join(error.faults))
+        text = "\n".join(error.faults)
+        _note(text)
+        if here.sweep is not None and error.__cause__ is not None:
+            print(text, file=sys.stderr)  # a full disk takes no log
         raise
     except KeyboardInterrupt:
-        outcome.error("interrupted")
+        _note("interrupted")
         raise
     except BaseException:
-        outcome.error("%s", traceback.format_exc())
+        _note(traceback.format_exc())
         raise
+
+
+def _note(text: str) -> None:
+    """Put how a job ended into its log, where its disk takes it."""
+    before = logging.raiseExceptions
+    logging.raiseExceptions = False  # else every line that a full disk refuses is a traceback on the terminal
+    try:
+        outcome.error("%s", text)
+    finally:
+        logging.raiseExceptions = before
+
+
+def _carried_out(cfg: DictConfig, here: Here) -> Report | None:
+    from heatproof.flow import run
+
+    plan = make_plan(compose.plain(cfg), here.overrides)
+    (here.folder / "config.yaml").write_text(_config_text(plan))
+    wanted = done_hash(plan) if plan.stage in COMPLETE else None
+    if here.sweep is not None and wanted is not None and not plan.anew:
+        earlier = find_done(wanted, [here.sweep.parent, Path("results")])
+        if earlier is not None:
+            note_reused(here.folder, earlier)
+            return None
+    with own_gpu(plan, here.launcher) as plan:
+        report = run(plan, here.folder, parent=here.sweep, progress=sys.stderr.isatty())
+    if wanted is not None:
+        note_done(here.folder, wanted, text="\n".join([report.table_text, *report.verdicts]))
+    return report
 
 
 @contextmanager
@@ -81,7 +104,6 @@ def own_gpu(plan: Plan, launcher: str | None) -> Iterator[Plan]:
         yield plan
         return
     from heatproof.base.lease import gpu_ids, leased
-    from heatproof.base.store import Store
 
     ids = gpu_ids()
     if not ids:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,10 +46,21 @@ def run_sweep(command: Command) -> int:
         status = "KILLED"
         raise
     finally:
-        outbox.finish(status)
+        with suppress(OSError):  # a full disk does not hide how the jobs ended
+            outbox.finish(status)
         print("\n".join(part for part in (_sweep_text(command, folder), text, f"results: {folder}") if part))
-        print(delivered(job_folders(folder), folder))
+        print(_delivered(folder))
     return 0 if status == "FINISHED" else 1
+
+
+def _delivered(folder: Path) -> str:
+    """Hand the jobs to MLflow, and earlier runs that stand for some where a kill came between their end and this."""
+    from heatproof.stages import track
+
+    jobs = job_folders(folder)
+    earlier = [run for job in jobs if (run := stands_for(job)) != job and track.noted_as_sent(run) is None]
+    said = [delivered(jobs, folder), *([delivered(earlier, None)] if earlier else [])]
+    return "\n".join(dict.fromkeys(line for text in said for line in text.splitlines()))
 
 
 def _summed_up(command: Command, folder: Path, outbox: Outbox) -> str:

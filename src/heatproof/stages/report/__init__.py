@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 
 from heatproof.base import notes
 from heatproof.base.records import Classifier, Maps, Predictions, Report, Samples, Scores
@@ -31,13 +32,14 @@ def report(
     """Everything that a run leaves in its folder, and what the terminal prints of it.
 
     Writes summary.json, {samples,predictions,scores,curves,pairs}.parquet, records.json (what `merge` needs beside
-    them), tables/, figures/, report.html, and maps/ (one .npy per method) where `keep_maps`. `facts`: name, overrides,
-    plan_hash, whole_hash, seedless_hash, shard, seconds per stage, passes, warnings, device, config. `carried`: figures
-    that are there already, (name, caption, files) each.
+    them), tables/, figures/, paper/, report.html, and maps/ (one .npy per method) where `keep_maps`. `facts`: name,
+    overrides, plan_hash, whole_hash, seedless_hash, shard, seconds per stage, passes, warnings, device, versions,
+    config (a mapping, or text). `carried`: figures that are there already, (name, caption, files) each.
     """
     from heatproof.stages.report import figures, page, tables
     from heatproof.stages.report.findings import find
     from heatproof.stages.report.kept import kept
+    from heatproof.stages.report.paper import write_paper
     from heatproof.stages.report.summary import summarise
     from heatproof.stages.report.uncertainty import error_frame
     from heatproof.stages.report.uncertainty import lines as error_lines
@@ -48,6 +50,7 @@ def report(
     folder.mkdir(parents=True, exist_ok=True)
     findings = find(scores, seed=seed, size=samples.pixels.shape[1])
     lines = verdicts(findings, predictions, tuple(error_lines(findings, scores)))
+    config = dict(facts["config"]) if isinstance(facts.get("config"), Mapping) else None
     files = []
     for name, frame in (
         ("samples", samples.table),
@@ -90,12 +93,18 @@ def report(
         predictions=predictions,
         classes=classifier.classes,
         figures=figures.inlined(drawn),
-        config=str(facts.get("config") or ""),
+        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True)
+        if config
+        else str(facts.get("config") or ""),
         protocol=protocol,
         views=tables.rounded(views),
         viewer=viewer(samples, predictions, maps),
     )
     files.append(_text(folder / "report.html", html))
+    files += write_paper(
+        folder / "paper", findings, summary=summary, samples=samples, predictions=predictions,
+        classes=classifier.classes, config=config, drawn=drawn,
+    )  # fmt: skip
     if keep_maps:
         files += _maps(maps, folder / "maps")
     files.append(_text(folder / "records.json", json.dumps(kept(classifier, predictions, scores, facts))))

@@ -22,6 +22,7 @@ from heatproof.stages.report.classified import (
 )
 from heatproof.stages.report.findings import Cell, Column, Findings, decimals
 from heatproof.stages.report.ranking import correlation_frame, rank_frame
+from heatproof.stages.report.verdicts import best
 
 WIDTH = 120
 ARROWS = {"up": "↑", "down": "↓", "neither": ""}
@@ -153,6 +154,13 @@ def wide(findings: Findings, methods: Sequence[Method], columns: Sequence[Column
         heading = f"{title(column)} over {column.baseline}" if column.part == "excess" else title(column)
         frame[heading] = [str(size or 0), *(cell_text(cell, decimals, common_n=size) for cell in cells)]
     return frame
+
+
+def bold_cells(findings: Findings) -> frozenset[tuple[int, int]]:
+    """Row and column in `wide` of the cells of methods that beat every other one; its first row is n."""
+    names = [str(method.name) for method in findings.tested]
+    main = [column.name for column in findings.of("main")]
+    return frozenset((names.index(name) + 1, main.index(column) + 1) for column, name in best(findings).items())
 
 
 # ------------------------------------------------------------------------------------------------------- terminal
@@ -310,7 +318,7 @@ def write(
             }.items()
         },
     }
-    return write_tables(folder, tables)
+    return write_tables(folder, tables, {"metrics": bold_cells(findings)})
 
 
 def classifier_tables(predictions: Predictions, classifier: Classifier) -> dict[str, tuple[pd.DataFrame, pd.DataFrame]]:
@@ -326,24 +334,34 @@ def classifier_tables(predictions: Predictions, classifier: Classifier) -> dict[
     return {"classification_report": (classified, report_text(classified)), **made}
 
 
-def write_tables(folder: Path, tables: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]]) -> list[Path]:
-    """Name -> (numbers, text) as files; a table without columns has none."""
+def write_tables(
+    folder: Path,
+    tables: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
+    bold: Mapping[str, frozenset[tuple[int, int]]] | None = None,
+) -> list[Path]:
+    """Name -> (numbers, text) as files; a table without columns has none. `bold`: name -> cells of the text."""
     folder.mkdir(parents=True, exist_ok=True)
     return [
         file
         for name, (numbers, text) in tables.items()
         if len(numbers.columns)
-        for file in write_table(folder, name, numbers, text)
+        for file in write_table(folder, name, numbers, text, (bold or {}).get(name, frozenset()))
     ]
 
 
-def write_table(folder: Path, name: str, numbers: pd.DataFrame, text: pd.DataFrame) -> list[Path]:
-    """One table as csv (numbers) and as markdown and LaTeX (text)."""
+def write_table(
+    folder: Path,
+    name: str,
+    numbers: pd.DataFrame,
+    text: pd.DataFrame,
+    bold: frozenset[tuple[int, int]] = frozenset(),
+) -> list[Path]:
+    """One table as csv (numbers) and as markdown and LaTeX (text), where the cells of `bold` are bold."""
     files = []
     for ending, content in (
         ("csv", numbers.to_csv(index=False)),
-        ("md", markdown(text)),
-        ("tex", latex(text)),
+        ("md", markdown(text, bold=bold)),
+        ("tex", latex(text, bold=bold)),
     ):
         files.append(folder / f"{name}.{ending}")
         files[-1].write_text(content, encoding="utf-8")
@@ -366,9 +384,11 @@ def _number(value: float, whole: bool) -> str:
     return str(round(value)) if whole else f"{value:.3g}"
 
 
-def markdown(frame: pd.DataFrame) -> str:
-    """A pipe table; a `|` in a name is escaped."""
+def markdown(frame: pd.DataFrame, *, bold: frozenset[tuple[int, int]] = frozenset()) -> str:
+    """A pipe table; a `|` in a name is escaped. `bold`: row and column of the cells that are."""
     escaped = [[_pipe(cell) for cell in row] for row in [list(frame.columns), *frame.to_numpy().tolist()]]
+    for row, place in bold:
+        escaped[row + 1][place] = f"**{escaped[row + 1][place]}**"
     head, *body = ["| " + " | ".join(row) + " |" for row in escaped]
     return "\n".join([head, "|" + " --- |" * len(frame.columns), *body]) + "\n"
 
@@ -377,20 +397,23 @@ def _pipe(text: object) -> str:
     return str(text).replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
 
 
-def latex(frame: pd.DataFrame, *, most: int = 4) -> str:
-    """booktabs tables of at most `most` columns beside the first, one below the other; all text is escaped."""
-    columns = list(frame.columns)
-    if len(columns) <= most + 1 or "method_a" in columns:
-        return _tabular(frame)
-    blocks = [columns[i : i + most] for i in range(1, len(columns), most)]
-    return "\n\\medskip\n\n".join(_tabular(frame[[columns[0], *block]]) for block in blocks)
+def latex(frame: pd.DataFrame, *, most: int = 4, bold: frozenset[tuple[int, int]] = frozenset()) -> str:
+    """booktabs tables of at most `most` columns beside the first, one below the other; all text is escaped. `bold`: row
+    and column of the cells that are."""
+    cells = [[tex(cell) for cell in row] for row in frame.to_numpy().tolist()]
+    for row, place in bold:
+        cells[row][place] = f"\\textbf{{{cells[row][place]}}}"
+    heads = [tex(name) for name in frame.columns]
+    if len(heads) <= most + 1 or "method_a" in frame.columns:
+        return _tabular(heads, cells)
+    blocks = [[0, *range(start, min(start + most, len(heads)))] for start in range(1, len(heads), most)]
+    made = (_tabular([heads[i] for i in block], [[row[i] for i in block] for row in cells]) for block in blocks)
+    return "\n\\medskip\n\n".join(made)
 
 
-def _tabular(frame: pd.DataFrame) -> str:
-    lines = [f"\\begin{{tabular}}{{{'l' * len(frame.columns)}}}", "\\toprule"]
-    lines.append(" & ".join(tex(name) for name in frame.columns) + " \\\\")
-    lines.append("\\midrule")
-    lines += [" & ".join(tex(cell) for cell in row) + " \\\\" for row in frame.to_numpy().tolist()]
+def _tabular(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
+    lines = [f"\\begin{{tabular}}{{{'l' * len(heads)}}}", "\\toprule", " & ".join(heads) + " \\\\", "\\midrule"]
+    lines += [" & ".join(row) + " \\\\" for row in cells]
     return "\n".join([*lines, "\\bottomrule", "\\end{tabular}"]) + "\n"
 
 
@@ -411,6 +434,16 @@ _TEX = {
     "↑": "$\\uparrow$",
     "↓": "$\\downarrow$",
     "–": "--",
+    "±": "$\\pm$",
+    "×": "$\\times$",
+    "≥": "$\\geq$",
+    "≤": "$\\leq$",
+    "−": "$-$",
+    "→": "$\\rightarrow$",
+    "…": "\\ldots{}",
+    "’": "'",
+    "“": "``",
+    "”": "''",
     "\n": " ",
     # A cell that begins with a bracket would be read as the optional argument of the line break before it.
     "[": "{[}",
@@ -424,4 +457,10 @@ def tex(text: object) -> str:
     >>> tex("50% of a_b")
     '50\\% of a\\_b'
     """
-    return "".join(_TEX.get(letter, letter) for letter in str(text))
+    return "".join(_TEX.get(letter) or _typeset(letter) for letter in str(text))
+
+
+def _typeset(letter: str) -> str:
+    """A letter that pdfLaTeX knows as it is, any other one by its number: a name is told apart and stops nothing."""
+    # Latin letters with accents; T1 fonts have no others.
+    return letter if " " <= letter <= "~" or "\u00a1" <= letter <= "\u017f" else f"\\texttt{{U+{ord(letter):04X}}}"

@@ -163,19 +163,35 @@ def _sorted(pairs: Sequence[Pair]) -> str:
     return "; ".join(parts)
 
 
+def best(findings: Findings) -> dict[str, str]:
+    """Main column -> the method under test that beats every other one in it and in the metric's other fills; columns
+    without one are left out, and all where there is one method."""
+    names = [str(method.name) for method in findings.tested]
+    columns = [column for column in findings.of("main") if column.ranked]
+    if len(names) < 2:
+        return {}
+    first = {column.name: _best(findings, names, column) for column in columns}
+    found = {}
+    for column in columns:
+        siblings = {first[c.name] for c in columns if c.choice.metric.name == column.choice.metric.name}
+        winner = first[column.name]
+        if winner is not None and siblings == {winner}:
+            found[column.name] = winner
+    return found
+
+
 def _winners(findings: Findings) -> Iterator[str]:
     """Metric by metric, the method under test that beats every other one; the fills of a metric must agree."""
     names = [str(method.name) for method in findings.tested]
     columns = [column for column in findings.of("main") if column.ranked]
     if len(names) < 2:
         return
-    best = {column.name: _best(findings, names, column) for column in columns}
+    winners = best(findings)
     won: dict[str, list[str]] = {}
     undecided: dict[int, list[str]] = {}
     for column in columns:
-        winner = best[column.name]
-        siblings = [c.name for c in columns if c.choice.metric.name == column.choice.metric.name]
-        if winner is None or any(best[sibling] != winner for sibling in siblings):
+        winner = winners.get(column.name)
+        if winner is None:
             n = min((p.comparison.n for p in _among(findings, names, column)), default=0)
             undecided.setdefault(n, []).append(column.name)
             continue
