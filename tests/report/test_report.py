@@ -187,7 +187,7 @@ def test_names_are_escaped_everywhere(evil):
 def test_names_make_no_formula_and_no_folder(evil):
     assert (evil.folder / "figures" / "confusion.png").stat().st_size > 5000
     assert {p.name for p in evil.folder.iterdir()} <= {
-        *("figures", "tables", "report.html", "summary.json", "samples.parquet", "predictions.parquet"),
+        *("figures", "tables", "paper", "report.html", "summary.json", "samples.parquet", "predictions.parquet"),
         *("scores.parquet", "curves.parquet", "pairs.parquet", "records.json"),
     }
 
