@@ -75,9 +75,13 @@ def _epoch_name(key: str) -> str:
 
 
 def _scores(summary: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    """Each metric's own column and its excess; what stands beside them (areas, ties) is in the tables alone, for MLflow
+    makes a column of the experiment's page of every name."""
+    main = summary.get("main")
     for method, metrics in summary.get("methods", {}).items():
         for metric, figure in metrics.items():
-            yield from _estimate(f"{method}/{metric}", figure, value="mean")
+            if not main or metric.removesuffix("_excess") in main:
+                yield from _estimate(f"{method}/{metric}", figure, value="mean")
     for group in ("passes", "seconds", "data", "model"):
         for name, number in (summary.get(group) or {}).items():
             if isinstance(number, (int, float)):
