@@ -11,7 +11,7 @@ from heatproof.stages.report.tables import tex
 
 BIBLIOGRAPHY = Path(__file__).with_name("sources.bib")
 # `Selvaraju 2017`, `Mann & Whitney 1947`, `Lee et al. 2017`, `Zhang, Song and Qi 2017`
-WORK = re.compile(r"(?P<first>[^\W\d_][\w-]*)(?:(?:,| &| and| van| der| de|) [^\W\d_][\w-]*)*?(?: et al\.)? (?P<year>(?:18|19|20)\d\d)\b")  # fmt: skip  # noqa: E501
+WORK = re.compile(r"(?P<first>[A-ZÀ-Ž][\w-]*)(?:(?:,| &| and| van| der| de|) [^\W\d_][\w-]*)*?(?: et al\.)? (?P<year>(?:18|19|20)\d\d)\b")  # fmt: skip  # noqa: E501
 ENTRY = re.compile(r"^@\w+\{([^,]+),.*$", re.MULTILINE)
 
 
