@@ -61,8 +61,9 @@ def view_variance(case: Case, *, views: list, families: list) -> Stream:
         differences = torch.stack(
             [fractional_ranks(rerun.maps, valid) - fractional_ranks(rerun.reference, valid) for rerun in chosen]
         )
-        with_own = torch.cat([torch.zeros_like(differences[:1]), differences])
-        return with_own.var(0, correction=0).flatten(1).nanmean(1)
+        # The own rank's difference is 0. torch's var over a first dimension takes ten times as long.
+        mean, square = (total / (len(chosen) + 1) for total in (differences.sum(0), differences.square().sum(0)))
+        return (square - mean.square()).clamp_min(0).flatten(1).nanmean(1)
 
     return _by_family(case, "view_variance", views, families, spread)
 
