@@ -69,6 +69,9 @@ def test_lower_and_margin(tmp_path: Path) -> None:
     far = Claim("not much worse", checks=(Check("faith", "gradcam", "lime", margin=0.001),))
     assert [said(claim, made) for claim in (lower, close, far)] == ["holds", "holds", "cannot be told"]
     worse = run(tmp_path / "1", {"gradcam": 0.5, "lime": 0.9})
+    plainly = replace(lower, checks=(replace(lower.checks[0], margin=0.0),))
+    assert said(plainly, worse) == "holds"
+    assert said(plainly, run(tmp_path / "2", {"gradcam": 0.5, "lime": 0.1})) == "does not hold"
     assert said(close, worse) == "does not hold"
     (verdict,) = judge([lower], runs_of([made]), seed=0)
     mean, lo, hi = verdict.outcomes[0].plain
@@ -113,6 +116,9 @@ def test_seeds_widen_what_can_be_told(tmp_path: Path) -> None:
     assert "images x 3 seeds" in verdict.line
     steady = [run(tmp_path / f"s{i}", {"gradcam": 0.5, "lime": m}, seed=i) for i, m in enumerate((0.1, 0.12, 0.09))]
     assert said(BETTER, *steady) == "holds"
+    two = [run(tmp_path / f"t{i}", {"gradcam": 0.5, "lime": m}, seed=i) for i, m in enumerate((0.0, 0.3))]
+    (verdict,) = judge([BETTER], runs_of(two), seed=0)
+    assert verdict.said == "cannot be told", "two seeds apart, however many images: Student's test of their means"
 
 
 def test_many_claims_are_corrected_together(tmp_path: Path) -> None:

@@ -38,6 +38,8 @@ Keys of the whole config: heatproof show=config. Settings of a choice: model.wid
 Lists: show={shown}.
 show=cell run=FOLDER image=... method=... metric=... makes one number of an earlier run again and draws the images
 behind it; show=power run=FOLDER says how many images would show the differences that a run saw.
+study=NAME dataset.root=FOLDER runs a published study, all its arms (arm=) under its own and the sound protocol
+(protocol=), at scale=smoke, small or full, and puts its claims to the test.
 stage=plan says what would be done and stops; stage=load|train|predict|explain|measure stops after that stage, and the
 next run goes on from there. A command that has finished before, and the jobs of a sweep that have, are not run again
 (anew=true runs them). stage=report report.runs='results/multirun/NAME' makes the report of earlier runs anew, without a
