@@ -157,7 +157,8 @@ def _page(
     if command:
         yield f"    {command}\n"
     yield "## Verdicts\n"
-    yield from (f"- {verdict.line}" for verdict in verdicts)
+    for verdict in verdicts:
+        yield f"- {verdict.line}" + (f" *{verdict.claim.note}*" if verdict.claim.note else "")
     yield "\n## What was run\n"
     linked = made.assign(report=[f"[report]({path})" for path in made["report"]])
     yield markdown(linked.astype(str))
