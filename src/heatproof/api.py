@@ -260,7 +260,11 @@ def _targets(predicted: Tensor, target: str | int | Tensor, num_classes: int) ->
                 )
             )
         return predicted
-    targets = torch.as_tensor(target, dtype=torch.int64).expand(len(predicted)).clone()
+    given = torch.as_tensor(target, dtype=torch.int64)
+    if given.ndim > 1 or (given.ndim and len(given) != len(predicted)):
+        wrong = f"a class number, or one number per image ({len(predicted)} of them)"
+        raise HeatproofError(fault("target", wrong, got=tuple(given.shape)))
+    targets = given.expand(len(predicted)).clone()
     if ((targets < 0) | (targets >= num_classes)).any():
         raise HeatproofError(fault("target", f"class numbers are 0 .. {num_classes - 1}", got=targets.tolist()[:5]))
     return targets
