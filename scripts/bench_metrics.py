@@ -74,7 +74,7 @@ def main() -> None:
     {"nine": nine, "costs": costs, "libraries": libraries, "memory": memory}[options.case](net, images, options)
 
 
-# -------------------------------------------------------------------------------------------------------- nine and limit
+# ------------------------------------------------------------------------------------------------------- nine and limit
 
 
 def nine(net: nn.Module, images: Tensor, options: argparse.Namespace) -> None:
