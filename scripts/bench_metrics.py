@@ -231,14 +231,16 @@ def libraries(net: nn.Module, images: Tensor, options: argparse.Namespace) -> No
         )
         return values[str(method.name), name]
 
-    def centred(inputs: Tensor, **_: object) -> Tensor:
+    def centred(given: tuple[Tensor, ...] | Tensor, **_: object) -> Tensor:
+        inputs = given[0] if isinstance(given, tuple) else given
         # captum repeats each image for its noises.
         of = targets.repeat_interleave(len(inputs) // len(targets))
         names = [str(i) for i in range(len(inputs))]
         made = explain_batch(classifier, inputs, of, [method], ids=names, seed=SEED)[str(method.name)].maps
-        return made - made.mean((1, 2), keepdim=True)
+        return (made - made.mean((1, 2), keepdim=True))[:, None]
 
-    def noises(inputs: Tensor) -> Tensor:
+    def noises(given: tuple[Tensor, ...] | Tensor) -> Tensor:
+        inputs = given[0] if isinstance(given, tuple) else given
         each = [jittered(images, ids, SEED, n, radius) for n in range(len(inputs) // len(images))]
         return torch.stack(each, 1).flatten(0, 1)
 
