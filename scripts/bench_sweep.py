@@ -1,21 +1,32 @@
-"""Seconds to sum up a sweep of many finished jobs: its table, figure and page, and its classifiers compared.
+"""Seconds and memory of what comes after the numbers: a sweep's summary, a report, delivery to MLflow, a second start.
 
-    python scripts/bench_sweep.py [jobs]
+    python scripts/bench_sweep.py sweep [--jobs 200]       table, figure and page of a sweep, its classifiers compared
+    python scripts/bench_sweep.py report [--images 10000]  the report of 10 methods x 9 metrics
+    python scripts/bench_sweep.py tracking                 the share of a run's time that its outbox and MLflow take
+    python scripts/bench_sweep.py again                    the same command after it has finished
 
-Summaries are made up: 12 metrics of 2 methods, 200 test images; every fifth configuration has another net.
+Summaries of `sweep` are made up: 12 metrics of 2 methods, 200 test images; every fifth configuration has another net.
+The scores of `report` are noise; images and maps have 32 px. `tracking` and `again` run the default data set, five
+epochs on 200 slices, in processes of their own.
 """
 
+import argparse
 import json
+import os
+import resource
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from heatproof.base.merit import Judged, figures
-from heatproof.base.records import Ended
+from heatproof.base.records import Ended, Scores
 from heatproof.stages.report.compare import write_comparison
 from heatproof.stages.report.sweep import merged_shards, write_sweep
 
@@ -51,8 +62,8 @@ def run(folder: Path, number: int, seeds: int, n: int = 200) -> None:
     (folder / "summary.json").write_text(json.dumps(summary))
 
 
-def main() -> None:
-    count, seeds = int(sys.argv[1]) if len(sys.argv) > 1 else 200, 5
+def bench_sweep(count: int, seeds: int = 5) -> None:
+    """Five summaries of made-up jobs."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
         for number in range(count):
@@ -67,6 +78,102 @@ def main() -> None:
             end, cpu_end = time.perf_counter(), time.process_time()
             print(f"{count} jobs: summary {middle - start:.1f} s ({cpu_middle - cpu:.1f} s of CPU)")
             print(f"{len(few)} jobs compared: {end - middle:.1f} s ({cpu_end - cpu_middle:.1f} s of CPU)")
+
+
+def bench_report(images: int, methods: int = 10) -> None:
+    """One report of made-up scores: seconds, peak memory before and after."""
+    sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("", "report")]
+    import fabricated
+
+    from heatproof.stages.report import report
+
+    own = tuple(fabricated.method(f"cam{number}") for number in range(methods))
+    nine = [choice for choice in fabricated.METRICS if choice.label in TRUE_NINE]
+    rng = np.random.default_rng(0)
+    frames = []
+    names = np.array([f"case_{i:03d}.png" for i in range(images)])
+    for choice in nine:
+        for made in own:
+            frames.append(pd.DataFrame({
+                "image": names, "group": None, "label": 0, "predicted": 0, "method": str(made.name), "base": "cam",
+                "layer": None, "views": None, "fusion": None, "control_of": None, "metric": choice.label,
+                "column": choice.label, "identity": choice.label, "protocol": "sound", "fill": None, "target": 0,
+                "seed": 0, "value": rng.random(images), "status": "ok",
+            }))  # fmt: skip
+    table = pd.concat(frames, ignore_index=True)
+    empty = fabricated.scores(3)
+    scores = Scores(table, empty.curves, empty.pairs, own, tuple(nine), {}, {str(m.name): {"ok": images} for m in own})
+    records = fabricated.records(images)
+    heat = rng.random((images, fabricated.SIDE, fabricated.SIDE), np.float32)
+    maps = replace(records["maps"], methods=own, files={str(m.name): heat for m in own}, sd_files={},
+                   status={str(m.name): ("ok",) * images for m in own})  # fmt: skip
+    records |= {"maps": maps}
+    with tempfile.TemporaryDirectory() as folder:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        start, cpu = time.perf_counter(), time.process_time()
+        report(Path(folder), **records, scores=scores, facts=fabricated.FACTS, seed=0)
+        seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        size = (Path(folder) / "report.html").stat().st_size
+    print(f"{images} images x {methods} methods x {len(nine)} metrics: {seconds:.1f} s ({cpu:.1f} s of CPU), peak "
+          f"{before / 1024:.0f} -> {after / 1024:.0f} MiB, page {size / 1e6:.1f} MB")  # fmt: skip
+
+
+def bench_runs(what: str, keys: Sequence[str]) -> None:
+    """Commands in processes of their own: what of them is tracking, or how long the second start takes."""
+    with tempfile.TemporaryDirectory() as folder:
+        env = {**os.environ, "HEATPROOF_STORE": f"{folder}/store"}
+        command = [sys.executable, "-c", TIMED, "dataset.num_images=200", "train.epochs=5", *keys]
+        for number in range(6):
+            start = time.perf_counter()
+            more = [f"seed={number}"] if what == "tracking" else []
+            done = subprocess.run([*command, *more], cwd=folder, env=env, capture_output=True, text=True, check=True)
+            seconds = time.perf_counter() - start
+            print(f"{what} {number}: {seconds:.2f} s; {done.stdout.splitlines()[-1]}")
+
+
+# The command, with the processor time of all that writes outboxes and sends them.
+TIMED = """
+import sys, time
+from heatproof.base import outbox
+from heatproof.stages import track
+from heatproof.stages.track import contents
+spent = {"outbox": 0.0, "MLflow": 0.0}
+def timed(function, name):
+    def call(*arguments, **more):
+        start = time.process_time()
+        try:
+            return function(*arguments, **more)
+        finally:
+            spent[name] += time.process_time() - start
+    return call
+for name in ("begin", "metrics", "artifact", "finish"):
+    setattr(outbox.Outbox, name, timed(getattr(outbox.Outbox, name), "outbox"))
+track.send = timed(track.send, "MLflow")
+from heatproof.cli import main
+code = main(sys.argv[1:])
+whole = time.process_time()
+parts = [f"{name} {seconds:.2f} s ({seconds / whole:.1%})" for name, seconds in spent.items()]
+print(", ".join(parts), f"of {whole:.1f} s of CPU")
+sys.exit(code)
+"""
+TRUE_NINE = ("faith", "loc_acc", "consist_iou", "fidelity", "stability", "consist_pearson", "view_variance", "view_iou",
+             "view_spearman")  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("sweep", "report", "tracking", "again"))
+    parser.add_argument("--jobs", type=int, default=200)
+    parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("keys", nargs="*", help="further keys of the runs")
+    asked = parser.parse_args()
+    if asked.what == "sweep":
+        bench_sweep(asked.jobs)
+    elif asked.what == "report":
+        bench_report(asked.images)
+    else:
+        bench_runs(asked.what, asked.keys)
 
 
 if __name__ == "__main__":

@@ -53,10 +53,12 @@ def test_killed_at_random_moments_it_ends_with_the_same_numbers(
     moments = random.Random(0)
     killed, folder = 0, 0
     while killed < disturbed.kills:
+        start = time.monotonic()
         process = started(disturbed.command, tmp_path / str(folder), user)
         try:
-            process.communicate(timeout=moments.uniform(0.05, 1) * seconds)
-            folder += 1  # it got to its end: the next one starts afresh
+            process.communicate(timeout=moments.uniform(0.05, 0.8) * seconds)
+            folder += 1  # it got to its end: the next one starts afresh, and is killed sooner
+            seconds = min(seconds, time.monotonic() - start)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.communicate(timeout=60)

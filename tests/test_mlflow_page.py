@@ -79,36 +79,39 @@ def shows(page: Page, address: str, text: str) -> str:
 def test_the_comparison_is_useful_as_it_stands(page: Page, server: str, runs: dict[str, str], tmp_path: Path) -> None:
     ids = urllib.parse.quote(json.dumps(list(runs.values())))
     experiments = urllib.parse.quote(json.dumps(["1"]))
-    address = f"{server}/#/compare-runs?runs={ids}&experiments={experiments}"
-    text = shows(page, address, "gradcam/loc_acc_lo")
+    text = shows(page, f"{server}/#/compare-runs?runs={ids}&experiments={experiments}", "Show diff only")
     assert len(runs) == 4
     for width in (2, 4):
         for seed in (1, 2):
             assert any(f"model.width={width} seed={seed}" in name for name in runs)
     assert all(name in text for name in runs)
-    # What the plot offers: the params that differ, and the first metric.
+    # What the plot offers: the params that differ, and the first metric of a method under test.
     plotted = text.partition("Parameters:")[2].partition("Clear All")[0].split()
     assert {"model.width", "seed", "gradcam/loc_acc"} <= set(plotted)
     assert "dataset.seed" not in plotted
-    metrics = text.partition("\nMetrics\n")[2]
-    order = [metrics.index(f"\n{name}\t") for name in ("gradcam/loc_acc", "gradcam/loc_acc_hi", "random/loc_acc")]
-    assert order == sorted(order)
-    for name in ("test/accuracy", "train/loss", "val/loss"):
-        assert f"\n{name}\t" in metrics
-    assert "loc_acc_area" not in metrics
+    page.ask("document.querySelector('[aria-label=\"Parameters - Show diff only\"]').click()")
+    page.wait("!document.body.innerText.includes('dataset.seed')")
+    shown = page.ask("document.body.innerText").partition("\nParameters\n")[2].partition("\nMetrics\n")[0]
+    assert {line.split("\t")[0] for line in shown.splitlines() if "\t" in line} == {
+        *("explain.seed", "model.width", "seed", "train.seed"),
+    }
+    # Metrics are grouped by their method: the list is in order, and shows as many as fit.
+    linked = page.wait("[...document.querySelectorAll('a')].map(a => a.textContent).filter(t => /^[^ /]+[/]/.test(t))")
+    assert linked == sorted(linked)
+    assert "centre/iou_10" in linked
     page.picture(tmp_path / "comparison.png", whole=False)
 
 
 def test_a_run_shows_its_verdicts_and_figures(page: Page, server: str, runs: dict[str, str]) -> None:
     run = next(iter(runs.values()))
-    text = shows(page, f"{server}/#/experiments/1/runs/{run}", "One seed")
-    assert "Classifier: accuracy" in text
-    assert "sweep " in text.partition("Parent run")[2][:60]
+    shows(page, f"{server}/#/experiments/1/runs/{run}", "One seed")
+    page.wait("/Parent run\\s+sweep /.test(document.body.innerText)")
+    assert "Classifier: accuracy" in page.ask("document.body.innerText")
     text = shows(page, f"{server}/#/experiments/1/runs/{run}/artifacts", "report.html")
     for name in ("figures", "tables", "config.yaml", "summary.json", "run.log"):
         assert name in text
 
 
-def test_the_list_of_runs_names_the_sweep(page: Page, server: str, runs: dict[str, str]) -> None:
-    text = shows(page, f"{server}/#/experiments/1/runs", "matching runs")
-    assert "5\nmatching runs" in text or "5 matching runs" in text
+def test_the_list_counts_the_sweep_and_its_jobs(page: Page, server: str, runs: dict[str, str]) -> None:
+    shows(page, f"{server}/#/experiments/1/runs", "matching runs")
+    page.wait("/5\\s*matching runs/.test(document.body.innerText)")
