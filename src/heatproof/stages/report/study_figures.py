@@ -18,6 +18,8 @@ from heatproof.stages.report.study_maps import map_drawings
 from heatproof.stages.report.study_runs import Runs
 
 ACROSS = 4
+# In front of long labels: text is wider in the file than in the layout, and would be cut there.
+BLANK = 8 * " "
 LOOK = {"study": (SECOND, "s", "ours, study protocol"), "sound": (TESTED, "o", "ours, sound protocol")}
 
 
@@ -62,7 +64,7 @@ def _table(table: Published, some: pd.DataFrame) -> Drawing:
         axes.grid(axis="both", color="0.92", linewidth=0.5)
         axes.set_axisbelow(True)
         axes.tick_params(axis="both", labelsize=6)
-    grid[0, 0].set_yticks(range(len(rows)), [f"  {short(row, 40)}" for row in rows], fontsize=6)
+    grid[0, 0].set_yticks(range(len(rows)), [f"{BLANK}{short(row, 40)}" for row in rows], fontsize=6)
     grid[0, 0].set_ylim(len(rows) - 0.4, -0.6)
     figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
     source = f" ({table.source})" if table.source else ""
@@ -88,7 +90,7 @@ def _claims(verdicts: Sequence[Verdict]) -> Iterator[Drawing]:
         axes.errorbar(mean, place, xerr=np.nan_to_num([[mean - lo], [hi - mean]]).clip(min=0), fmt="o", markersize=3,
                       linewidth=1.2, color=colour)  # fmt: skip
     axes.axvline(0, color="0.4", linewidth=0.7)
-    labels = [f"   {verdict.claim.number or '–'}. {short(one.what, 62)}" for verdict, one in rows]
+    labels = [f"{BLANK}{verdict.claim.number or '–'}. {short(one.what, 58)}" for verdict, one in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=6)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(-1.15, 1.15)
