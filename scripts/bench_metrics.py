@@ -231,13 +231,13 @@ def libraries(net: nn.Module, images: Tensor, options: argparse.Namespace) -> No
         )
         return values[str(method.name), name]
 
-    def centred(given: tuple[Tensor, ...] | Tensor, **_: object) -> Tensor:
+    def centred(given: tuple[Tensor, ...] | Tensor, **_: object) -> tuple[Tensor]:
         inputs = given[0] if isinstance(given, tuple) else given
         # captum repeats each image for its noises.
         of = targets.repeat_interleave(len(inputs) // len(targets))
         names = [str(i) for i in range(len(inputs))]
         made = explain_batch(classifier, inputs, of, [method], ids=names, seed=SEED)[str(method.name)].maps
-        return (made - made.mean((1, 2), keepdim=True))[:, None]
+        return ((made - made.mean((1, 2), keepdim=True))[:, None],)
 
     def noises(given: tuple[Tensor, ...] | Tensor) -> Tensor:
         inputs = given[0] if isinstance(given, tuple) else given

@@ -416,3 +416,25 @@ def test_controls_on_request() -> None:
         ("random_pixels", "all", None),
         ("prior", "all", None),
     ]
+
+
+@pytest.mark.parametrize(
+    ("override", "wrong"),
+    [
+        ("metrics.faithfulness.idsds.grid=65", "metric idsds.grid: more cells than the 64 pixels of a side, got 65"),
+        ("metrics.faithfulness.abpc_blur.grid=400", "metric abpc_blur.grid: more cells than the 64 pixels"),
+        ("metrics.faithfulness.faithfulness_correlation.size=197", "size: a subset of more cells than the 14 x 14"),
+        ("metrics.faithfulness.infidelity.smallest=0.5", "smallest: above `largest`, which is 0.25, got 0.5"),
+        ("metrics.faithfulness.aopc_morf.steps=82", "metric aopc_morf.steps: more than the 9 x 9 cells"),
+        ("metrics.faithfulness.deletion.steps=4097", "metric deletion.steps: more than the 64 x 64 pixels"),
+        ("explainer.occlusion.patch=65", "explainer occlusion.patch: larger than the images, which have 64 px a side"),
+    ],
+)
+def test_what_does_not_fit_the_images_is_told_once_and_before_work(override: str, wrong: str) -> None:
+    given = ["metrics=[faithfulness]", "explainer=[gradcam,occlusion]", override]
+    assert " ".join(faults(*given)).count(wrong) == 1
+
+
+def test_structural_similarity_needs_its_window() -> None:
+    assert "at least 11 px, got 'ssim'" in " ".join(faults("metrics=[agreement]", "dataset.size=10"))
+    assert planned("metrics=[agreement]", "dataset.size=16")

@@ -21,6 +21,7 @@ from heatproof.stages.plan.methods import explainers, families, methods_of
 from heatproof.stages.plan.metrics import metrics_of
 from heatproof.stages.plan.record import Plan, ReportSettings, Tracking, compare_trainings
 from heatproof.stages.plan.sections import section, settings_of, unknown_keys, value_of
+from heatproof.stages.plan.sizes import check_sizes
 from heatproof.stages.plan.training import check_monitored, check_name, check_weights, train_of
 
 ROOT_TYPES = {
@@ -94,6 +95,8 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
                    got=evaluation.rerun_images)  # fmt: skip
     if not looks:
         _check_background(methods, counts, annotation, faults)
+        if load:
+            check_sizes(methods, metrics, load.size, faults)
     if earlier and train and train.policy != "none":
         faults.add("train", "the net of model.checkpoint is taken as it is", got=train.policy, hint="train=none")
     if model and train:
