@@ -211,6 +211,8 @@ def test_scales_and_arms_on_request_compose(name: str) -> None:
     assert {job.config["protocol"] for job in jobs} == {"study"}
 
 
+# With `pneumonia` the two that take least time: they are run by default.
+FAST = ("mammography",)
 GIVEN = {
     "robustcam_ct": ("iq_othnccd", "| given | gradcam | faith |"),
     "mammography": ("mias", "| given | gradcam | pointing_game |"),
@@ -219,9 +221,8 @@ GIVEN = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not SQUEEZENET.is_file(), reason="the shared data are not here")
-@pytest.mark.parametrize("name", list(GIVEN))
+@pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in GIVEN])
 def test_smoke_with_given_weights(name: str, tmp_path: Path) -> None:
     folder, row = GIVEN[name]
     weights = f"model.weights={SQUEEZENET.resolve()}"
@@ -234,7 +235,6 @@ def test_smoke_with_given_weights(name: str, tmp_path: Path) -> None:
     assert done.stdout.count("cannot be told") + done.stdout.count("holds.") + done.stdout.count("hold.") > 0
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "chest_xray").is_dir(), reason="the shared data are not here")
 def test_pneumonia_smoke(tmp_path: Path) -> None:
     done = heatproof(
