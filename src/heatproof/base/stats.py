@@ -19,6 +19,9 @@ LEVEL = 0.95
 RESAMPLES = 10_000
 # Below this many units bootstrap-t divides by spreads of two or three values and its ends run away.
 SMALL = 6
+# A resample's standard error below this share of the data's own is no spread to divide by. In simulations (normal, t,
+# exponential, log-normal, 0/1 with jitter; n = 16, 48) that costs hardly any coverage, and no end runs away.
+SPREADLESS = 0.1
 # From this many units on BCa is as good as bootstrap-t and respects the range of the values.
 LARGE = 100
 # Up to this many units all sign flips are enumerated.
@@ -286,7 +289,8 @@ def _student(residuals: Array, sizes: Array, errors: Array, seed: int, resamples
 
 def _bootstrap_t(residuals: Array, sizes: Array, errors: Array, seed: int, resamples: int) -> tuple[Array, Array]:
     """Ends relative to the mean. A resample without spread takes the smallest spread that any resample shows: dropping
-    it would be blind to rare values, and a spread of 0 would put an end at infinity."""
+    it would be blind to rare values, and a spread of 0 would put an end at infinity. Less than `SPREADLESS` of the
+    standard error of the data counts as none, or rounding among equal values would put an end almost there."""
     columns, units = residuals.shape[1], len(residuals)
     weight = sizes[:, None]
     parts = resample(np.hstack([residuals, residuals**2, residuals * weight, weight, weight**2]), seed, resamples)
@@ -297,6 +301,7 @@ def _bootstrap_t(residuals: Array, sizes: Array, errors: Array, seed: int, resam
     spread[spread <= 1e-9 * second] = np.nan
     with np.errstate(all="ignore"):
         scale = np.sqrt(units / (units - 1) * spread) / images
+        scale[scale < SPREADLESS * errors] = np.nan
         smallest = np.fmin.reduce(scale, axis=0)
         t = moved / np.where(np.isnan(scale), smallest, scale)
     upper, lower = np.quantile(t, [(1 + LEVEL) / 2, (1 - LEVEL) / 2], axis=0)
