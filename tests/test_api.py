@@ -140,6 +140,18 @@ def test_wrong_names_are_refused_with_choices(net, images):
         hp.measure(net, images, images.mean(1), settings={"fait": {}})
 
 
+def test_settings_are_those_that_the_command_line_takes(net, images):
+    for explainer, settings, message in (
+        ("lime", {"segmentation": "slick"}, r"lime\.segmentation: one of these is expected.*Did you mean 'slic'"),
+        ("rise", {"samples": 1}, r"rise\.samples: must be at least 2, got 1"),
+        ("gradcam", {"rleu": True}, r"gradcam\.rleu: no such key"),
+    ):
+        with pytest.raises(HeatproofError, match=message):
+            hp.explain(net, images, explainer, settings=settings)
+    with pytest.raises(HeatproofError, match=r"faith\.q: must be between 0 and 1"):
+        hp.measure(net, images, images.mean(1), settings={"faith": {"q": 7.0}})
+
+
 def test_models_load_by_name():
     module = hp.load_model("resnet18")
     assert not module.training

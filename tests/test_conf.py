@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from heatproof.base import compose, fills, registry
-from heatproof.base.errors import Faults
+from heatproof.base.errors import Faults, HeatproofError
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings, TrainSettings
 from heatproof.base.typed import checked
 from heatproof.stages.plan import ReportSettings, Tracking, make_plan
@@ -107,6 +107,16 @@ def test_the_root_holds_every_key_of_every_section() -> None:
     for made, derived in ((Compute, set()), (MeasureSettings, {"shifts"})):
         assert {field.name for field in dataclasses.fields(made)} - derived <= set(job.config)
     assert set(job.config["dataset"]) >= LOAD_KEYS
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_setting_has_a_type_that_is_checked(kind: str) -> None:
+    """A type by another name would pass whatever is given."""
+    for choice in registry.choices(kind).values():
+        for name, parameter in choice.parameters.items():
+            assert parameter.annotation, f"{choice.name}.{name}"
+            with pytest.raises(HeatproofError, match="is expected"):
+                checked(object(), parameter.annotation, f"{choice.name}.{name}")
 
 
 def test_fills_are_those_that_there_are() -> None:

@@ -65,7 +65,10 @@ def test_what_does_not_fit_is_told_before_work(work):
     for arguments, told in (
         (("image=pics", "dataset=phantom"), "a picture takes the place of a data set"),
         (("image=pics", "metrics=[nine]"), "one picture is shown"),
-        (("image=pics/nope.png", "model.checkpoint=results/latest"), "nope.png"),
+        (
+            ("image=pics/dep", "model.checkpoint=results/latest"),
+            "image: no such file or folder, got 'pics/dep'. Did you",
+        ),
         (("image=pics", "model.checkpoint=pics"), "holds no classifier.json"),
         (("image=pics", "model.checkpoint=nowhere"), "no such folder"),
         (("image=pics",), "model.checkpoint=FOLDER"),

@@ -239,6 +239,8 @@ REFUSED = [
     ("explainer.gradcam.relu=1", "explainer.gradcam.relu: true or false is expected, got 1"),
     ("explainer.gradcam.views=robustcam7", "explainer.gradcam.views: no such set of views, got 'robustcam7'"),
     ("explainer.gradcam.method=gradcm", "explainer: no such explainer, got 'gradcm'. Did you mean 'gradcam'?"),
+    ("explainer=[lime] explainer.lime.segmentation=slick", "got 'slick'. Did you mean 'slic'?"),
+    ("explainer=[occlusion] explainer.occlusion.fill=noise", "got 'noise'. There are: gray, black, mean, blur, normal"),
     ("explainer.gradcam.rerun_images=4", "explainer.gradcam.rerun_images: not per explainer yet"),
     ("views.fusion=[]", "views.fusion: views need a fusion"),
     ("views.fusion=[meen]", "fusion: no such file in conf/fusion, got 'meen'. Did you mean 'mean'?"),
@@ -248,6 +250,10 @@ REFUSED = [
     ("metrics.nine.faith.fill=rod", "metrics.nine.faith.fill: no such option, got 'rod'. Did you mean 'road'?"),
     ("metrics.nine.stability.noises=0", "metrics.nine.stability.noises: must be at least 1, got 0"),
     ("+metrics.nine.faith.p=1", "metrics.nine.faith.p: no such key, got 'p'"),
+    ("report.alphas=[2]", "report.alphas: must be numbers from 0 to 1, got (2.0,)"),
+    ("report.alphas=[]", "report.alphas: must be numbers from 0 to 1, got ()"),
+    ("model=mlp model.widths=[8,0]", "model.widths: must be numbers from 1 on, got (8, 0)"),
+    ("views=geometric +view@views.more=shift views.more.dx=2", "views.more.dx: must be between -1 and 1"),
     ("report.runs=x", "report.runs: earlier runs are reported, or sent, not run again, got 'x'"),
     ("+foo=1", "foo: no such key, got 'foo'"),
     ("~train", "train.epochs: the key is missing"),
@@ -257,7 +263,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("override", "message"), REFUSED, ids=[override for override, _ in REFUSED])
 def test_a_fault_names_value_rule_and_choices(override: str, message: str) -> None:
-    assert message in "\n".join(faults(override))
+    assert message in "\n".join(faults(*override.split()))
 
 
 def test_all_faults_are_shown_at_once() -> None:

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 
 from heatproof.base import compose, registry, values
-from heatproof.base.errors import HeatproofError, fault
+from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.methods import explain_batch, parts_of
 from heatproof.base.names import MethodName
 from heatproof.base.nets import as_classifier, build_net
 from heatproof.base.records import Classifier, MapBatch, Maps, Method, MetricChoice, Report, Scores
+from heatproof.base.registry import Bound
 from heatproof.base.settings import MeasureSettings
 
 if TYPE_CHECKING:
@@ -273,13 +274,24 @@ def _targets(predicted: Tensor, target: str | int | Tensor, num_classes: int) ->
 def _method(
     explainer: str | Explaining, views: str, layer: str | None, settings: Mapping[str, Any], fusion: str
 ) -> Method:
-    bound: Any = registry.bind("explainer", explainer, settings) if isinstance(explainer, str) else _Given(explainer)
+    bound: Any = _bound("explainer", explainer, settings) if isinstance(explainer, str) else _Given(explainer)
     label = explainer if isinstance(explainer, str) else "given"
     if views == "none":
         return Method(MethodName(label, layer), bound, layer)
     plan = _planned([f"views={views}"])
     seen = next(method.views for method in plan.methods if method.views)
     return Method(MethodName(label, layer, views, fusion), bound, layer, seen, registry.preset("fusion", fusion))
+
+
+def _bound(kind: str, name: str, settings: Mapping[str, Any]) -> Bound:
+    """The choice with settings that the command line would take, too."""
+    from heatproof.stages.plan.sections import settings_of, unknown_keys
+
+    choice, faults = registry.find(kind, name), Faults()
+    unknown_keys(choice, settings, name, faults)
+    checked = settings_of(choice, settings, name, faults)
+    faults.raise_any()
+    return registry.bind(kind, name, checked)
 
 
 def _planned(overrides: list[str]) -> Any:
@@ -299,7 +311,7 @@ def _metrics(
         if label not in chosen:
             raise HeatproofError(fault("settings", "no such metric in the chosen suites", got=label, choices=chosen))
         metric = chosen[label].metric
-        bound = registry.bind("metric", metric.name, {**metric.settings, **more})
+        bound = _bound("metric", metric.name, {**metric.settings, **more})
         chosen[label] = MetricChoice(label, bound, protocol)
     return tuple(chosen.values())
 

@@ -4,7 +4,6 @@ import pytest
 import tiny
 import torch
 
-from heatproof.base.errors import HeatproofError
 from heatproof.explainers.occlusion import occlusion, windows
 
 GRAY = {"fill": "gray", "border": "covered", "absolute": False, "combine": "mean", "score": "prob"}
@@ -73,10 +72,3 @@ def test_the_study_leaves_its_borders_uncovered():
     assert len(windows(224, 24, 10, "covered")) == 21
     # A patch larger than the image covers all of it.
     assert windows(8, 20, 10, "covered").all()
-
-
-def test_a_fill_that_is_drawn_anew_is_refused():
-    with pytest.raises(HeatproofError, match=r"occlusion.fill.*'noise'.*gray, black"):
-        occlusion(
-            tiny.Conv(), torch.rand(1, 1, 8, 8), torch.tensor([0]), patch=2, stride=2, **{**GRAY, "fill": "noise"}
-        )

@@ -13,8 +13,6 @@ from heatproof.base.notes import note_halves
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
 
-Segmentation = Literal["quickshift", "slic", "felzenszwalb", "grid"]
-
 
 @choice(stochastic=True, forwards="samples", source="Ribeiro 2016, arXiv 1602.04938; the lime package 0.2.0.1")
 def lime(
@@ -24,7 +22,7 @@ def lime(
     *,
     seeds: Int64[Tensor, " b"],
     samples: int,
-    segmentation: Segmentation,
+    segmentation: Literal["slic", "felzenszwalb", "grid", "quickshift"],
     segments: int,
     hide: Literal["segment_mean", "black", "gray"],
     kernel_width: float,

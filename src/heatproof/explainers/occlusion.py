@@ -7,13 +7,9 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from heatproof.base import fills
-from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.forwards import forwards_of, scores
 from heatproof.base.records import Classifier
 from heatproof.base.registry import choice
-
-# Fills that do not depend on the covered window or on a draw.
-FIXED = ("gray", "black", "mean", "blur", "normalized_zero")
 
 
 @choice(forwards="windows", source="Zeiler & Fergus 2014, arXiv 1311.2901, section 4.2")
@@ -24,7 +20,7 @@ def occlusion(
     *,
     patch: int,
     stride: int,
-    fill: str,
+    fill: Literal["gray", "black", "mean", "blur", "normalized_zero"],
     border: Literal["covered", "uncovered"],
     absolute: bool,
     combine: Literal["mean", "sum"],
@@ -34,12 +30,9 @@ def occlusion(
 
     `border`: "covered" = a last window lies flush with the right and the bottom border; "uncovered" = windows start at
     0, stride, ... below size - patch, as in study 2, so that the pixels beyond are 0. `absolute`: the magnitude of each
-    drop. `combine`: the mean over the windows that cover a pixel, or their sum (which grows with their number).
-
-    Raises: HeatproofError for a fill that is drawn anew for each window (`noise`, `road`).
+    drop. `combine`: the mean over the windows that cover a pixel, or their sum (which grows with their number). `fill`:
+    one content for all windows, so none that is drawn anew for each.
     """
-    if fill not in FIXED:
-        raise HeatproofError(fault("occlusion.fill", "one content for all windows is needed", got=fill, choices=FIXED))
     b, _, height, width = images.shape
     rows = windows(height, patch, stride, border).to(images.device)
     columns = windows(width, patch, stride, border).to(images.device)

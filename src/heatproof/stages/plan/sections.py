@@ -33,6 +33,7 @@ RANGES: dict[str, Rule] = {
     "eval.rerun_images": AT_LEAST_1,
     "eval.shard": NOT_NEGATIVE,
     "eval.shards": AT_LEAST_1,
+    "report.alphas": ("numbers from 0 to 1", lambda value: bool(value) and all(0 <= alpha <= 1 for alpha in value)),
     "seed": NOT_NEGATIVE,
     "q": INSIDE_UNIT,
     "percentile": ("between 0 and 100, both excluded", lambda value: 0 < value < 100),
@@ -71,6 +72,16 @@ RANGES: dict[str, Rule] = {
     "most": ("above 0, at most 180", lambda value: 0 < value <= 180),
     "exponent": POSITIVE,
     "kernel": ("odd and at least 1", lambda value: value >= 1 and value % 2 == 1),
+    "brightness": NOT_NEGATIVE,
+    "contrast": NOT_NEGATIVE,
+    "saturation": NOT_NEGATIVE,
+    "gamma": POSITIVE,
+    "dx": ("between -1 and 1, both excluded", lambda value: -1 < value < 1),
+    "dy": ("between -1 and 1, both excluded", lambda value: -1 < value < 1),
+    "noise": NOT_NEGATIVE,
+    "residual": BELOW_1,
+    "others": AT_LEAST_1,
+    "widths": ("numbers from 1 on", lambda value: bool(value) and all(width >= 1 for width in value)),
 }
 FILLS = ("mean", "black", "gray", "blur", "noise", "road", "normalized_zero", "noise_add", "noise_replace")
 # Words that a key may hold.
