@@ -11,6 +11,7 @@ AT_LEAST_1: Rule = ("at least 1", lambda value: value >= 1)
 NOT_NEGATIVE: Rule = ("not negative", lambda value: value >= 0)
 POSITIVE: Rule = ("above 0", lambda value: value > 0)
 INSIDE_UNIT: Rule = ("between 0 and 1, both excluded", lambda value: 0 < value < 1)
+SEED: Rule = ("0 to 2^63 - 1", lambda value: 0 <= value < 2**63)
 BELOW_1: Rule = ("0 or more and below 1", lambda value: 0 <= value < 1)
 
 

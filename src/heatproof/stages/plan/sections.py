@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 from heatproof.base import rules, train_rules
 from heatproof.base.errors import Faults
 from heatproof.base.registry import Choice
-from heatproof.base.rules import AT_LEAST_1, BELOW_1, INSIDE_UNIT, NOT_NEGATIVE, POSITIVE, Rule
+from heatproof.base.rules import AT_LEAST_1, BELOW_1, INSIDE_UNIT, NOT_NEGATIVE, POSITIVE, SEED, Rule
 from heatproof.base.typed import checked
 
 Settings = TypeVar("Settings")
 
 # Range of a key by its full name, or by its last part for the settings of choices.
 RANGES: dict[str, Rule] = {
-    "dataset.seed": NOT_NEGATIVE,
+    "dataset.seed": SEED,
     "dataset.n": AT_LEAST_1,
     "dataset.size": ("8 to 4096 pixels", lambda value: 8 <= value <= 4096),
     "dataset.channels": ("1 or 3", lambda value: value in (1, 3)),
@@ -34,7 +34,7 @@ RANGES: dict[str, Rule] = {
     "eval.shard": NOT_NEGATIVE,
     "eval.shards": AT_LEAST_1,
     "report.alphas": ("numbers from 0 to 1", lambda value: bool(value) and all(0 <= alpha <= 1 for alpha in value)),
-    "seed": NOT_NEGATIVE,
+    "seed": SEED,
     "q": INSIDE_UNIT,
     "percentile": ("between 0 and 100, both excluded", lambda value: 0 < value < 100),
     "noises": AT_LEAST_1,
