@@ -68,6 +68,35 @@ def test_negative_deep_pixels_are_refused(tmp_path):
         images.decode(tmp_path / "a.tif")
 
 
+def test_floating_point_pixels_of_at_most_1_are_shares_of_white(tmp_path):
+    for name, values, expected in (
+        ("shares", [[0, 0.5, 1]], [[0, 128, 255]]),
+        ("grey values", [[0, 128, 255]], [[0, 128, 255]]),
+        ("black", [[0, 0, 0]], [[0, 0, 0]]),
+    ):
+        Image.fromarray(np.array(values, np.float32)).save(tmp_path / f"{name}.tif")
+        assert images.decode(tmp_path / f"{name}.tif").tolist() == expected
+    Image.fromarray(np.array([[0, np.nan]], np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(HeatproofError, match=r"nan\.tif: broken image \(pixels that are not finite"):
+        images.decode(tmp_path / "nan.tif")
+
+
+@pytest.mark.parametrize("ending", ["tif", "png", "webp"])
+def test_several_frames_are_refused(tmp_path, ending):
+    frames = [Image.fromarray(RNG.integers(0, 256, (9, 8, 3), dtype=np.uint8)) for _ in range(3)]
+    frames[0].save(tmp_path / f"a.{ending}", save_all=True, append_images=frames[1:])
+    with pytest.raises(
+        HeatproofError, match=rf"a\.{ending}: holds 3 frames, and one image is wanted\. Write the frames"
+    ):
+        images.decode(tmp_path / f"a.{ending}")
+
+
+def test_previews_beside_a_photograph_are_no_frames(tmp_path):
+    photograph = Image.fromarray(np.full((8, 8, 3), 200, np.uint8))
+    photograph.save(tmp_path / "a.jpg", "MPO", save_all=True, append_images=[photograph.resize((4, 4))])
+    assert images.decode(tmp_path / "a.jpg").shape == (8, 8, 3)
+
+
 def test_cmyk_becomes_rgb(tmp_path):
     Image.new("CMYK", (4, 4), (0, 255, 255, 0)).save(tmp_path / "a.tif")
     assert images.decode(tmp_path / "a.tif")[0, 0].tolist() == [255, 0, 0]

@@ -56,8 +56,7 @@ def _refuse(data: Dataset, name: str) -> None:
         raise HeatproofError(fault(name, wrong))
     frames = int(data.get("NumberOfFrames") or 1)
     if frames > 1:
-        hint = "Write the frames that you mean as files of their own."
-        raise HeatproofError(fault(name, f"holds {frames} frames, and one image is wanted", hint=hint))
+        raise HeatproofError(several_frames(name, frames))
     if int(data.Rows) * int(data.Columns) > MAX_PIXELS:
         raise HeatproofError(fault(name, f"{data.Columns} x {data.Rows} pixels, the limit is {MAX_PIXELS}"))
 
@@ -161,6 +160,12 @@ def _scaled(values: np.ndarray, low: float, high: float) -> np.ndarray:
     if not high > low:
         return np.zeros(values.shape, np.uint8)
     return (np.clip((values.astype(np.float64) - low) / (high - low), 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def several_frames(name: str, frames: int) -> str:
+    """What is wrong with a file of several images."""
+    hint = "Write the frames that you mean as files of their own."
+    return fault(name, f"holds {frames} frames, and one image is wanted", hint=hint)
 
 
 def deep_to_uint8(values: np.ndarray) -> np.ndarray:

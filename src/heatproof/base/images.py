@@ -32,11 +32,12 @@ RESIZES = ("squash", "fit", "crop")
 
 
 def decode(path: str | os.PathLike[str] | bytes, name: str | None = None) -> np.ndarray:
-    """The first frame of an image file (or of its bytes), as stored: uint8 (H, W) for grey, (H, W, 3) for colour.
+    """The image of a file (or of its bytes), as stored: uint8 (H, W) for grey, (H, W, 3) for colour.
 
-    Orientation tags are applied. Transparent pixels come out black. More than 8 bits: see `deep_to_uint8`; DICOM: see
-    `decode_dicom`. Raises a HeatproofError that names the file where it is broken, truncated, empty, no image, larger
-    than `MAX_PIXELS`, or of another format than its ending says.
+    Orientation tags are applied. Transparent pixels come out black. More than 8 bits: see `deep_to_uint8`; pixels in
+    floating point of at most 1 are shares of white; DICOM: see `decode_dicom`. Raises a HeatproofError that names the
+    file where it is broken, truncated, empty, no image, larger than `MAX_PIXELS`, of several frames (which of them is
+    meant, nobody says), or of another format than its ending says.
     """
     where = name or ("image" if isinstance(path, bytes) else str(path))
     ending = "" if isinstance(path, bytes) else Path(path).suffix.lower()
@@ -79,6 +80,9 @@ def _decode_picture(path: str | os.PathLike[str] | bytes, where: str, ending: st
             _check_format(where, ending, str(image.format))
             if image.width * image.height > dicom.MAX_PIXELS:
                 raise ValueError(f"{image.width} x {image.height} pixels, the limit is {dicom.MAX_PIXELS}")
+            frames = getattr(image, "n_frames", 1)
+            if frames > 1 and image.format != "MPO":  # a camera's further frames are previews of the first
+                raise HeatproofError(dicom.several_frames(where, frames))
             ImageOps.exif_transpose(image, in_place=True)
             return _to_uint8(image)
     except UnidentifiedImageError:
@@ -102,7 +106,9 @@ def _to_uint8(image: "Image") -> np.ndarray:
     from PIL import Image
 
     if image.mode.startswith(("I", "F")):
-        return dicom.deep_to_uint8(np.asarray(image))
+        values = np.asarray(image)
+        shares = values.dtype.kind == "f" and values.max(initial=0) <= 1
+        return dicom.deep_to_uint8(values * 255 if shares else values)
     if image.mode in ("1", "L", "RGB"):
         return np.asarray(image.convert("L") if image.mode == "1" else image)
     if image.mode == "LA" or "A" in image.getbands() or "transparency" in image.info:

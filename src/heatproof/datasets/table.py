@@ -126,6 +126,8 @@ def _content(place: Path) -> Columns:
         elif kind in DELIMITERS:
             with place.open(newline="", encoding="utf-8-sig") as file:
                 head = file.readline()
+                if not head:
+                    raise ValueError("the file is empty")
                 file.seek(0)
                 # The delimiter that the header holds most often; the first of them where it holds none.
                 delimiter = max(DELIMITERS[kind], key=head.count)

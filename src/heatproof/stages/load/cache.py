@@ -32,7 +32,7 @@ from heatproof.stages.load.blocks import Facts, Reader, facts_of, write_decoded
 from heatproof.stages.load.hashing import Content, contents_of
 from heatproof.stages.load.parallel import in_order, progress
 
-VERSION = 3  # raise it when decoding or resizing changes a pixel
+VERSION = 4  # raise it when decoding or resizing changes a pixel
 SHOWN_FAULTS = 20
 # A kill loses the block in work: a few seconds, whatever an image takes.
 BLOCK_SECONDS = 5.0
