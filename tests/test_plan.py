@@ -294,6 +294,12 @@ def folder_faults(root: Path, *overrides: str) -> list[str]:
     return list(raised.value.faults)
 
 
+@pytest.mark.parametrize("root", ["", "null"])
+def test_a_root_that_is_not_given_is_not_the_current_folder(root: str) -> None:
+    with pytest.raises(HeatproofError, match=r"^dataset\.root: image_folder reads files, so it needs their folder"):
+        compose.command(["dataset=image_folder", f"dataset.root={root}"], check=lambda j: make_plan(j.config))
+
+
 def test_folders_of_images(tmp_path: Path) -> None:
     assert "dataset.root: no such folder" in folder_faults(tmp_path / "nope")[0]
     root = class_folders(tmp_path / "data", "benign", "malignant")

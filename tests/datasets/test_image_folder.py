@@ -120,8 +120,9 @@ def test_groups_come_from_the_file_name(tmp_path):
 
 
 def test_refusals(tmp_path):
-    with pytest.raises(HeatproofError, match="needs the folder of its data"):
-        bind("dataset", "image_folder", {"root": None})(classes=None)
+    for nothing in (None, ""):
+        with pytest.raises(HeatproofError, match="needs the folder of its data"):
+            bind("dataset", "image_folder", {"root": nothing})(classes=None)
     with pytest.raises(HeatproofError, match="no class folders inside"):
         read(tmp_path)
     picture(tmp_path / "data" / "a" / "1.png")

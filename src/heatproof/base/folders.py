@@ -22,7 +22,7 @@ SHOWN_NAMES = 20  # in a remark or an error; how many more there are is said
 
 def root_folder(dataset: str, root: str | os.PathLike[str] | None) -> Path:
     """The data set's folder, or a HeatproofError that says what is wrong with it."""
-    if root is None:
+    if root is None or not str(root):  # as of a shell variable that is not set
         raise HeatproofError(
             fault(
                 f"dataset {dataset}",

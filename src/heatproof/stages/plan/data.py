@@ -17,7 +17,7 @@ Counts = dict[str, dict[str, int]]
 
 def source_of(dataset: Bound, load: LoadSettings, faults: Faults) -> Source | None:
     """What the data set's function finds, or None after noting its faults; files are listed, none is decoded."""
-    if dataset.facts.get("needs_root") and dataset.settings.get("root") is None:
+    if dataset.facts.get("needs_root") and dataset.settings.get("root") in (None, ""):
         faults.add("dataset.root", f"{dataset.name} reads files, so it needs their folder", hint="dataset.root=FOLDER")
         return None
     with faults.gathered():
