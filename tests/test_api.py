@@ -8,6 +8,7 @@ from torch import nn
 
 import heatproof as hp
 from heatproof.base.errors import HeatproofError
+from heatproof.base.nets import TwoLogits
 
 
 @pytest.fixture
@@ -138,6 +139,15 @@ def test_wrong_names_are_refused_with_choices(net, images):
         hp.measure(net, images, torch.rand(8, 16, 16))
     with pytest.raises(HeatproofError, match="no such metric in the chosen suites"):
         hp.measure(net, images, images.mean(1), settings={"fait": {}})
+
+
+def test_a_layer_of_a_net_with_one_logit_is_named_as_in_the_net(images):
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 1)).eval()
+    color = images[:3, :1].expand(-1, 3, -1, -1)
+    named, automatic = (hp.explain(net, color, layer=layer).tensor() for layer in ("1", None))
+    assert torch.equal(named, automatic)
+    assert torch.equal(hp.explain(TwoLogits(net).eval(), color, layer="net.1").tensor(), named)
+    assert not torch.equal(hp.explain(net, color, layer="0").tensor(), named)
 
 
 def test_settings_are_those_that_the_command_line_takes(net, images):

@@ -67,7 +67,7 @@ def test_what_does_not_fit_is_told_before_work(work):
         (("image=pics", "metrics=[nine]"), "one picture is shown"),
         (
             ("image=pics/dep", "model.checkpoint=results/latest"),
-            "image: no such file or folder, got 'pics/dep'. Did you",
+            "images: no such file or folder, got 'pics/dep'. Did",
         ),
         (("image=pics", "model.checkpoint=pics"), "holds no classifier.json"),
         (("image=pics", "model.checkpoint=nowhere"), "no such folder"),

@@ -20,7 +20,7 @@ from heatproof.base import compose, registry, values
 from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.methods import explain_batch, parts_of
 from heatproof.base.names import MethodName
-from heatproof.base.nets import as_classifier, build_net
+from heatproof.base.nets import TwoLogits, as_classifier, build_net
 from heatproof.base.records import Classifier, MapBatch, Maps, Method, MetricChoice, Report, Scores
 from heatproof.base.registry import Bound
 from heatproof.base.settings import MeasureSettings
@@ -124,6 +124,9 @@ def explain(
     classifier = _classifier(model, images)
     predicted = _predicted(classifier, images, batch)
     targets = _targets(predicted, target, len(classifier.classes))
+    wrapped = isinstance(classifier.module, TwoLogits) and not isinstance(model, TwoLogits)
+    if wrapped and layer in dict(model.named_modules()):
+        layer = f"net.{layer}"
     method = _method(explainer, views, layer, settings or {}, fusion)
     made: dict[str, list[MapBatch]] = {}
     ids = [str(i) for i in range(len(images))]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +80,6 @@ def expanded(overrides: Sequence[str]) -> list[str]:
                         hint="Leave one; dataset=images dataset.root=FOLDER measures unlabelled images.",
                     )
                 )
-        _there(said["image"])
         more += ["dataset=images", "dataset.root=${image}", "train=none", "metrics=[]", "controls=[]"]
         more += ["eval.images=null"]
     if said.get("model.checkpoint", "null") != "null":
@@ -104,15 +102,6 @@ def expanded(overrides: Sequence[str]) -> list[str]:
             more += [f"name={data}_{run.name}"]
         more += ["train=none"]
     return [*overrides, *dict.fromkeys(text for text in more if text.partition("=")[0] not in said)]
-
-
-def _there(image: str) -> None:
-    """Nothing; raises HeatproofError where one picture is meant and is not there (several are told when planned)."""
-    place = Path(image.strip("'\"")).expanduser()
-    if not any(mark in image for mark in ",\\$") and not place.exists():
-        names = [path.name for path in place.parent.glob("*")] if place.parent.is_dir() else []
-        near = [str(place.with_name(name)) for name in get_close_matches(place.name, names)]
-        raise HeatproofError(fault("image", "no such file or folder", got=str(place), choices=near))
 
 
 def _tuple(values: Sequence[float] | None) -> tuple[float, ...] | None:
