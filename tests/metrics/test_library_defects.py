@@ -45,7 +45,7 @@ def test_colour_images_of_several_batches_are_all_measured(name):
     assert together.shape == (N,)
     assert together.isfinite().all()
     parts = [by_hand.run(name, case(slice(i, i + 2)), NET)[name] for i in range(0, N, 2)]
-    torch.testing.assert_close(torch.cat(parts), together, atol=1e-6, rtol=0)
+    torch.testing.assert_close(torch.cat(parts), together, atol=1e-5, rtol=1e-5)  # as the law has it
 
 
 @pytest.mark.parametrize("name", sorted(n for n, c in choices("metric").items() if "mask" in c.facts.get("needs", ())))
