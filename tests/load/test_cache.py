@@ -150,6 +150,22 @@ def test_bad_files_are_left_out_where_asked(folder, store):
         load(data(folder), load_skipping, store)
 
 
+@pytest.mark.parametrize("split", ["grouped", "random"])
+def test_no_split_is_left_short_by_files_that_are_left_out(folder, store, split):
+    chosen = replace(SETTINGS, on_bad_image="skip", split=split)
+    whole = load(data(folder), chosen, store).table
+    for image in whole["image"][whole["split"] == "test"]:
+        (folder / image).write_bytes(b"")
+    table = load(data(folder), chosen, store).table
+    counts = table.groupby(["label_name", "split"]).size().unstack()
+    assert counts.sum(axis=1).tolist() == [8, 8]
+    assert (counts["train"] == 5).all()
+    assert counts[["val", "test"]].isin([1, 2]).all(axis=None)
+    subset = load(data(folder), replace(chosen, n=10), store).table  # drawn before the files are opened
+    assert set(subset["image"]) < set(table["image"])
+    assert set(subset["split"]) == {"train", "val", "test"}
+
+
 def test_a_file_that_cannot_be_opened_is_listed_with_the_others(folder, store):
     (folder / "a" / "3.png").unlink()
     (folder / "a" / "3.png").symlink_to(folder / "nowhere.png")
