@@ -102,6 +102,13 @@ def test_a_positive_class_that_is_not_there_is_refused():
         predicted(toy.samples(50, classes=2), positive="c2")
 
 
+def test_an_empty_split_names_those_that_have_images():
+    samples = toy.samples(50)
+    samples.table["split"] = samples.table["split"].replace("test", "val")
+    with pytest.raises(HeatproofError, match=r"no images in this split, got 'test'\. There are: train, val\."):
+        predicted(samples)
+
+
 def test_explained_images_are_stratified_nested_and_independent_of_the_net():
     samples = toy.samples(200)
     few, more = predicted(samples, images=9).explained, predicted(samples, images=30).explained

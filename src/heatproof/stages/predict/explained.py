@@ -28,7 +28,8 @@ def explained_rows(
         raise HeatproofError(fault("eval.images", "must be at least 1, or null for all", got=settings.images))
     chosen = table[table["split"] == settings.split]
     if chosen.empty:
-        raise HeatproofError(fault("eval.split", "no images in this split", got=settings.split, choices=SPLITS))
+        there = [split for split in SPLITS if (samples.table["split"] == split).any()]
+        raise HeatproofError(fault("eval.split", "no images in this split", got=settings.split, choices=there))
     if settings.only_correct:
         if chosen["label"].isna().any():
             raise HeatproofError(fault("eval.only_correct", "the data set has no labels"))
