@@ -101,3 +101,12 @@ def test_runs_of_other_nets_or_data_are_other_runs(whole):
         replace(run, records={**run.records, "classifier": {**run.records["classifier"], "identity": "other"}}),
     ):
         assert len(wholes([run, other])) == 2
+
+
+def test_what_the_order_of_a_map_is_worth_outlives_the_run():
+    from heatproof.stages.report.kept import kept, metrics_of
+
+    records, scores = fabricated.records(N), fabricated.scores(N, metrics=METRICS)
+    asked = replace(scores, metrics=(replace(METRICS[0], qge=True), *METRICS[1:]))
+    found = metrics_of(kept(records["classifier"], records["predictions"], asked, {})["metrics"])
+    assert [choice.qge for choice in found] == [True, *[False] * (len(METRICS) - 1)]

@@ -34,7 +34,7 @@ def kept(classifier: Classifier, predictions: Predictions, scores: Scores, facts
         },
         "methods": [_method(method) for method in scores.methods],
         "metrics": [
-            {"label": choice.label, "metric": _bound(choice.metric), "protocol": choice.protocol}
+            {"label": choice.label, "metric": _bound(choice.metric), "protocol": choice.protocol, "qge": choice.qge}
             for choice in scores.metrics
         ],
         "config": facts.get("config"),
@@ -62,7 +62,9 @@ def methods_of(found: list[Mapping[str, Any]]) -> tuple[Method, ...]:
 
 def metrics_of(found: list[Mapping[str, Any]]) -> tuple[MetricChoice, ...]:
     """The metrics, which can say what they are but may not run."""
-    return tuple(MetricChoice(one["label"], _as_bound(one["metric"]), one["protocol"]) for one in found)
+    return tuple(
+        MetricChoice(one["label"], _as_bound(one["metric"]), one["protocol"], bool(one.get("qge"))) for one in found
+    )
 
 
 def _method(method: Method) -> dict[str, Any]:
