@@ -1,6 +1,6 @@
 """Explainers beside the libraries that they stand for, same images, same net, same process, turn by turn.
 
-python scripts/bench_explain.py [views cam cams ig occlusion scorecam ablationcam lime shap rate] [--net resnet18]
+python scripts/bench_explain.py [views cam cams ig occlusion scorecam ablationcam lime shap rate every] [--net resnet18]
 
 Prints median seconds and range of each contender, the median ratio of its turns to the first one's, and the peak memory
 of the process so far (on the CPU, seconds are those of this process, so that other work on the machine does not count).
@@ -28,7 +28,7 @@ from heatproof.base.hooks import shared_pass
 from heatproof.base.methods import explain_batch
 from heatproof.base.names import MethodName
 from heatproof.base.records import Classifier, Method
-from heatproof.base.registry import Bound, bind, preset
+from heatproof.base.registry import Bound, bind, choices, preset
 from heatproof.base.twin import Twin
 
 # Net: last layer, lower layer.
@@ -256,6 +256,29 @@ def rate(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Con
     return {"bare twin": bare, "rise": ours}
 
 
+def every(net: nn.Module, images: Tensor, targets: Tensor, layers: Layers) -> Contenders:
+    """Every registered explainer that makes maps of such a net by itself, each as its option has it, beside a plain
+    forward pass."""
+    classifier = classifier_of(net, background=torch.rand(32, *images.shape[1:]), layer=layers[0])
+    ids = [str(row) for row in range(len(images))]
+
+    def forward() -> None:
+        with torch.inference_mode():
+            net(images)
+
+    def run(method: Method) -> None:
+        explain_batch(classifier, images, targets, [method], ids=ids, seed=0)
+
+    runs: Contenders = {"forward": forward}
+    for name, choice in sorted(choices("explainer").items()):
+        facts = choice.facts
+        if any(facts.get(fact) for fact in ("control", "given", "combines")) or "attention" in facts.get("needs", ()):
+            continue
+        layer = layers[0] if "layer" in choice.supplied else None
+        runs[name] = partial(run, Method(MethodName(name, layer), preset("explainer", name), layer))
+    return runs
+
+
 CASES: dict[str, Callable[[nn.Module, Tensor, Tensor, Layers], Contenders]] = {
     "views": gradcam_on_views,
     "cam": cam,
@@ -267,6 +290,7 @@ CASES: dict[str, Callable[[nn.Module, Tensor, Tensor, Layers], Contenders]] = {
     "lime": lime,
     "shap": shap,
     "rate": rate,
+    "every": every,
 }
 
 
