@@ -31,8 +31,8 @@ def program(name: str) -> str | None:
 def missing() -> list[str]:
     """What is not installed of what this needs."""
     found = [name for name in PROGRAMS if program(name) is None]
-    if not any(importlib.util.find_spec(name) for name in ("psycopg2", "psycopg")):
-        found.append("psycopg2 (pip install 'heatproof[postgres]')")
+    if importlib.util.find_spec("psycopg") is None:
+        found.append("psycopg (pip install 'heatproof[postgres]')")
     return found
 
 
@@ -70,7 +70,7 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 assert time.monotonic() < until
                 assert server.poll() is None
                 time.sleep(0.1)
-        yield f"postgresql://mlflow@127.0.0.1:{port}/postgres"
+        yield f"postgresql+psycopg://mlflow@127.0.0.1:{port}/postgres"
     finally:
         server.terminate()
         server.wait(60)
