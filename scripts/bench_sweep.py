@@ -6,8 +6,8 @@
     python scripts/bench_sweep.py again                    the same command after it has finished
 
 Summaries of `sweep` are made up: 12 metrics of 2 methods, 200 test images; every fifth configuration has another net.
-The scores of `report` are noise; images and maps have 32 px. `tracking` and `again` run the default data set, five
-epochs on 200 slices, in processes of their own.
+The scores of `report` are noise; a share of each method's images has none (`--undefined 0.005`); images and maps have
+32 px. `tracking` and `again` run the default data set, five epochs on 200 slices, in processes of their own.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def bench_sweep(count: int, seeds: int = 5) -> None:
             print(f"{len(few)} jobs compared: {end - middle:.1f} s ({cpu_end - cpu_middle:.1f} s of CPU)")
 
 
-def bench_report(images: int, methods: int = 10) -> None:
+def bench_report(images: int, methods: int = 10, undefined: float = 0) -> None:
     """One report of made-up scores: seconds, peak memory before and after."""
     sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / name) for name in ("", "report")]
     import fabricated
@@ -92,13 +92,15 @@ def bench_report(images: int, methods: int = 10) -> None:
     rng = np.random.default_rng(0)
     frames = []
     names = np.array([f"case_{i:03d}.png" for i in range(images)])
+    lost = {made.name: rng.random(images) < undefined for made in own}
     for choice in nine:
         for made in own:
             frames.append(pd.DataFrame({
                 "image": names, "group": None, "label": 0, "predicted": 0, "method": str(made.name), "base": "cam",
                 "layer": None, "views": None, "fusion": None, "control_of": None, "metric": choice.label,
                 "column": choice.label, "identity": choice.label, "protocol": "sound", "fill": None, "target": 0,
-                "seed": 0, "value": rng.random(images), "status": "ok",
+                "seed": 0, "value": np.where(lost[made.name], np.nan, rng.random(images)),
+                "status": np.where(lost[made.name], "undefined:empty_map", "ok"),
             }))  # fmt: skip
     table = pd.concat(frames, ignore_index=True)
     empty = fabricated.scores(3)
@@ -166,12 +168,13 @@ def main() -> None:
     parser.add_argument("what", choices=("sweep", "report", "tracking", "again"))
     parser.add_argument("--jobs", type=int, default=200)
     parser.add_argument("--images", type=int, default=10_000)
+    parser.add_argument("--undefined", type=float, default=0)
     parser.add_argument("keys", nargs="*", help="further keys of the runs")
     asked = parser.parse_args()
     if asked.what == "sweep":
         bench_sweep(asked.jobs)
     elif asked.what == "report":
-        bench_report(asked.images)
+        bench_report(asked.images, undefined=asked.undefined)
     else:
         bench_runs(asked.what, asked.keys)
 

@@ -28,6 +28,8 @@ LARGE = 100
 EXACT = 12
 # Rows of a resampling matrix at a time: bounds memory, not results.
 _CELLS = 10_000_000
+# Draws that fit into a processor's own cache.
+_NEAR = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,29 +140,36 @@ def comparisons(
     12 units (then p = hits / flips, the unflipped one among them). The interval of the mean difference is that of
     `intervals`. Undefined (NaN) without a common image.
     """
+    first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     with np.errstate(invalid="ignore"):  # inf - inf is an undefined value like any other
-        differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
+        differences = first - second
     units = units_of(groups, len(differences))
     means = intervals(differences, groups=groups, seed=seed)
-    result: list[Comparison | None] = [None] * differences.shape[1]
+    p = np.full(differences.shape[1], np.nan)
+    made: list[tuple[float, float, float, int]] = [(np.nan, np.nan, np.nan, 0)] * differences.shape[1]
     for rows, columns in _patterns(np.isfinite(differences)):
         sums, sizes = _sums(differences[np.ix_(rows, columns)], units[rows])
-        p = _sign_flip(sums, seed, resamples)
+        if 0 < len(sums) <= EXACT:
+            p[columns] = _all_flips(sums)
         for i, column in enumerate(columns):
-            wilcoxon, biserial = _ranked(sums[:, i] / sizes)
-            found = means[column]
-            result[column] = Comparison(
-                difference=found.mean,
-                lo=found.lo,
-                hi=found.hi,
-                p=float(p[i]),
-                p_wilcoxon=wilcoxon,
-                d_z=_d_z(sums[:, i] / sizes),
-                rank_biserial=biserial,
-                n=len(rows),
-                units=len(sums),
-            )
-    return [found for found in result if found is not None]
+            alone = sums[:, i] / sizes
+            made[column] = (*_ranked(alone), _d_z(alone), len(sums))
+    many = np.array([row[-1] > EXACT for row in made], dtype=np.bool_)
+    p[many] = _random_flips(first[:, many], second[:, many], differences[:, many], units, seed, resamples)
+    return [
+        Comparison(
+            difference=found.mean,
+            lo=found.lo,
+            hi=found.hi,
+            p=float(p[column]),
+            p_wilcoxon=wilcoxon,
+            d_z=d_z,
+            rank_biserial=biserial,
+            n=found.n,
+            units=count,
+        )
+        for column, (found, (wilcoxon, biserial, d_z, count)) in enumerate(zip(means, made, strict=True))
+    ]
 
 
 def holm(p: Array) -> Array:
@@ -205,8 +214,14 @@ def draws(units: int, seed: int, resamples: int, *, cells: int = _CELLS) -> Iter
     all. They depend on the number of units and the seed alone."""
     rng = np.random.default_rng((seed, units))
     for size in _blocks(resamples, units, cells):
-        drawn = rng.integers(0, units, (size, units)) + units * np.arange(size)[:, None]
-        yield np.bincount(drawn.ravel(), minlength=size * units).reshape(size, units).astype(np.float64)
+        counts = np.empty((size, units))
+        # A few rows at a time, so that what is drawn is counted while it is near: half the time of one call for all.
+        step = max(1, _NEAR // units)
+        for start in range(0, size, step):
+            rows = counts[start : start + step]
+            drawn = rng.integers(0, units, rows.shape) + units * np.arange(len(rows))[:, None]
+            rows[:] = np.bincount(drawn.ravel(), minlength=rows.size).reshape(rows.shape)
+        yield counts
 
 
 def units_of(groups: Sequence[object] | None, n: int) -> NDArray[np.int64]:
@@ -328,25 +343,68 @@ def _bca(residuals: Array, sizes: Array, errors: Array, seed: int, resamples: in
     return ends[0], ends[1]
 
 
-def _sign_flip(sums: Array, seed: int, resamples: int) -> Array:
-    """Two-sided p of the summed differences (units, columns) under flips of the units' signs."""
-    units = len(sums)
-    if units == 0:
-        return np.full(sums.shape[1], np.nan)
-    # Flips that undo each other give the observed sum again up to rounding: they are hits.
-    bar = np.abs(sums.sum(axis=0)) - 1e-10 * np.abs(sums).sum(axis=0)
-    if units <= EXACT:
-        signs = 1.0 - 2.0 * ((np.arange(2**units)[:, None] >> np.arange(units)) & 1)
-        return np.asarray((np.abs(signs @ sums) >= bar).mean(axis=0))
-    rng = np.random.default_rng((seed, units, 1))
-    hits = np.zeros(sums.shape[1])
-    for size in _blocks(resamples, max(units, sums.shape[1])):
-        bits = np.unpackbits(
-            np.frombuffer(rng.bytes(size * ((units + 7) // 8)), dtype=np.uint8).reshape(size, -1), axis=1
-        )
-        signs = 1.0 - 2.0 * bits[:, :units]
-        hits += (np.abs(signs @ sums) >= bar).sum(axis=0)
+def _bar(sums: Array) -> Array:
+    """What a flipped sum must reach to count as extreme: flips that undo each other give the observed sum again up to
+    rounding, and are hits."""
+    return np.asarray(np.abs(sums.sum(axis=0)) - 1e-10 * np.abs(sums).sum(axis=0))
+
+
+def _all_flips(sums: Array) -> Array:
+    """Two-sided p of the summed differences (units, columns) under all flips of the units' signs."""
+    units = np.arange(len(sums))
+    signs = 1.0 - 2.0 * ((np.arange(2 ** len(sums))[:, None] >> units) & 1)
+    return np.asarray((np.abs(signs @ sums) >= _bar(sums)).mean(axis=0))
+
+
+def _random_flips(a: Array, b: Array, differences: Array, units: NDArray[np.int64], seed: int, resamples: int) -> Array:
+    """Two-sided p of the differences a - b (images, columns) under random flips of the units' signs.
+
+    All units are flipped, also those that a column is undefined on: there its difference is 0 and adds nothing. So the
+    signs are drawn once for all columns.
+    """
+    known = np.isfinite(differences)
+    sums, _ = _sums(np.where(known, differences, 0), units)
+    minuend, subtrahend = (_sums(np.where(np.isfinite(side), side, 0), units)[0] for side in (a, b))
+    together = ((known == np.isfinite(a)) & (known == np.isfinite(b))).all(0)
+    parts, first, second = _shared(minuend, subtrahend, sums, together)
+    bar = _bar(sums)
+    of_byte = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)
+    width = -(-len(sums) // 8)
+    rng = np.random.default_rng((seed, len(sums), 1))
+    hits = np.zeros(len(bar))
+    for size in _blocks(resamples, max(8 * width, len(bar))):
+        signs = of_byte[np.frombuffer(rng.bytes(size * width), dtype=np.uint8)].reshape(size, -1)
+        flipped = np.ascontiguousarray((signs[:, : len(sums)] @ parts).T)
+        for i, least in enumerate(bar):
+            hits[i] += np.count_nonzero(np.abs(flipped[first[i]] - flipped[second[i]]) >= least)
     return np.asarray((1 + hits) / (1 + resamples))
+
+
+def _shared(
+    a: Array, b: Array, sums: Array, together: NDArray[np.bool_]
+) -> tuple[Array, NDArray[np.int64], NDArray[np.int64]]:
+    """Columns (units, k), and which two of them differ by each of `sums`: 10 methods make 45 pairs, but 10 columns.
+
+    A sum is a column of its own where its two sides are not defined on the same images (`together`), or are so much
+    alike that their rounding would not be small beside it.
+    """
+    found: dict[bytes, int] = {}
+    columns: list[Array] = []
+
+    def place(column: Array) -> int:
+        number = found.setdefault(column.tobytes(), len(columns))
+        if number == len(columns):
+            columns.append(column)
+        return number
+
+    apart = np.abs(sums).sum(0) >= 1e-3 * (np.abs(a).sum(0) + np.abs(b).sum(0))
+    nothing = np.zeros(len(sums))
+    places = [
+        (place(x), place(y)) if both else (place(d), place(nothing))
+        for x, y, d, both in zip(a.T, b.T, sums.T, together & apart, strict=True)
+    ]
+    first, second = np.array(places, dtype=np.int64).reshape(-1, 2).T
+    return np.array(columns).reshape(-1, len(sums)).T, first, second
 
 
 def _ranked(differences: Array) -> tuple[float, float]:
