@@ -14,7 +14,7 @@ from heatproof.base.registry import choice
 SOBEL = ((-1.0, 0.0, 1.0), (-2.0, 0.0, 2.0), (-1.0, 0.0, 1.0))
 
 
-@choice(control=True, stochastic=True, source="Gomez 2022, arXiv 2208.06175: a map without information")
+@choice(control=True, stochastic=True, source="a map without information")
 def random(
     classifier: Classifier | nn.Module,
     images: Float[Tensor, "b c h w"],
@@ -27,7 +27,7 @@ def random(
     return uniform(seeds.to(images.device), (grid, grid))
 
 
-@choice(control=True, stochastic=True, source="Gomez 2022, arXiv 2208.06175: a map without information")
+@choice(control=True, stochastic=True, source="a map without information")
 def random_pixels(
     classifier: Classifier | nn.Module,
     images: Float[Tensor, "b c h w"],
