@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import fabricated
@@ -52,7 +53,9 @@ def test_everything_that_it_names_is_there(paper: Path) -> None:
         assert (paper / f"{name}.pdf").stat().st_size
         assert (paper / f"{name}.png").stat().st_size
     labels = re.findall(r"\\label\{([^}]+)\}", text)
-    assert len(labels) == len(set(labels)) == len(pictures) + 3
+    tables = [label for label in labels if label.startswith("tab:")]
+    assert len(labels) == len(set(labels)) == len(pictures) + len(tables)
+    assert {"tab:heatproof-metrics", "tab:heatproof-controls", "tab:heatproof-classifier"} <= set(tables)
     keys = {key for keys in re.findall(r"\\cite\{([^}]+)\}", text) for key in keys.split(",")}
     assert keys == set(re.findall(r"@\w+\{([^,]+),", (paper / "refs.bib").read_text()))
     assert {"holm1979", "wilson1927", "efron1993", "simonyan2015"} <= keys
@@ -71,13 +74,14 @@ def test_latex_can_read_it(paper: Path) -> None:
             assert opened.pop() == name
     assert not opened
     body = text.partition("\\begin{document}")[2]
-    assert not re.search(r"(?<!\\)[%#^~]", re.sub(r"~\\cite", "", body))
-    outside = re.sub(r"\\(?:label|cite|includegraphics|bibliography)(?:\[[^]]*\])?\{[^}]*\}", "", body)
+    assert not re.search(r"(?<!\\)[%#^~]", re.sub(r"~\\(?:cite|ref)", "", body))
+    outside = re.sub(r"\\(?:label|cite|ref|includegraphics|bibliography)(?:\[[^]]*\])?\{[^}]*\}", "", body)
     assert not re.search(r"(?<!\\)_", outside)
     assert all(letter <= "\u017f" for letter in body)
     for table in (paper / "tables").iterdir():
         rows = [line for line in table.read_text().splitlines() if line.endswith("\\\\")]
-        for columns, part in re.findall(r"\\begin\{tabular\}\{(l+)\}(.*?)\\end\{tabular\}", table.read_text(), re.S):
+        whole = re.sub(r"\\begin\{tabular\}\[t\].*?\\end\{tabular\}", "", table.read_text())  # cells of several lines
+        for columns, part in re.findall(r"\\begin\{tabular\}\{(l+)\}(.*?)\\end\{tabular\}", whole, re.S):
             assert {len(re.findall(r"(?<!\\)&", line)) + 1 for line in part.splitlines() if line.endswith("\\\\")} == {len(columns)}  # fmt: skip  # noqa: E501
         assert rows
 
@@ -90,8 +94,27 @@ def test_the_methods_say_what_was_done(paper: Path) -> None:
     assert tex(EVIL[0]) in text
 
 
+def wide_paper(folder: Path) -> Path:
+    """The paper of ten methods with long names in twelve metrics with their excesses."""
+    names = [f"gradcam_plus_plus.layer{i}.1:robustcam10.agreement_weighted" for i in range(1, 10)]
+    own = tuple(fabricated.method(name) for name in [*names, "gradcam"])
+    few = fabricated.scores(20)
+    known = few.table[few.table["method"] == "gradcam"]
+    table = pd.concat([known.assign(method=str(method.name)) for method in own], ignore_index=True)
+    scores = replace(few, table=table, methods=own, curves=few.curves.iloc[:0], pairs=few.pairs.iloc[:0])
+    records = fabricated.records(20)
+    same = {str(method.name): records["maps"].files["gradcam"] for method in own}
+    ok = dict.fromkeys(same, ("ok",) * 20)
+    records["maps"] = replace(records["maps"], methods=own, files=same, sd_files={}, parts={}, status=ok)
+    report(folder, **records, scores=scores, facts=fabricated.FACTS | {"config": CONFIG}, seed=0)
+    return folder / "paper"
+
+
 @pytest.mark.skipif(not (shutil.which("pdflatex") or shutil.which("tectonic")), reason="no pdflatex and no tectonic")
-def test_the_document_class_article_compiles(paper: Path) -> None:
+@pytest.mark.parametrize("wide_one", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["few", "many"])
+def test_the_document_class_article_compiles(paper: Path, wide_one: bool, tmp_path: Path) -> None:
+    """Also ten methods with long names: nothing wider than the page, every citation and reference known."""
+    paper = wide_paper(tmp_path) if wide_one else paper
     if shutil.which("tectonic"):
         commands = [["tectonic", "main.tex"]]
     else:
@@ -101,6 +124,9 @@ def test_the_document_class_article_compiles(paper: Path) -> None:
         done = subprocess.run(command, cwd=paper, capture_output=True, text=True, timeout=300)
         assert done.returncode == 0, done.stdout[-3000:]
     assert (paper / "main.pdf").stat().st_size > 10_000
+    log = (paper / "main.log").read_text(errors="replace") if (paper / "main.log").exists() else done.stderr
+    assert not re.findall(r".*(?:undefined|Overfull|multiply defined|Missing character).*", log)
+    assert not wide_one or r"\ref{tab:heatproof-metrics}, continued" in (paper / "tables" / "metrics.tex").read_text()
 
 
 def test_bold_is_who_beats_every_other_one(paper: Path) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from PIL import Image
 
 from heatproof.base.records import Method, Predictions, Samples
 from heatproof.stages.report.cited import bibliography, cite
 from heatproof.stages.report.classified import report_frame, report_text
 from heatproof.stages.report.findings import Findings
-from heatproof.stages.report.tables import blur_notes, bold_cells, latex, tex, wide
+from heatproof.stages.report.tables import blur_notes, bold_cells, tabulars, tex, wide
 
 # What the statistics rest on (`base/stats.py`).
 STATISTICS = ("Efron & Tibshirani 1993", "Wilson 1927", "Holm 1979")
@@ -73,7 +74,7 @@ def write_paper(
     texts = {
         "methods.tex": "\n\n".join(_methods(findings, summary, samples, config, dataset, model)) + "\n",
         "refs.bib": bibliography(sources),
-        "figures.tex": "\n".join(_figure(name, caption) for name, caption, _ in drawn),
+        "figures.tex": "\n".join(_figures(drawn)),
         "main.tex": MAIN % {"tables": "\n".join(f"\\input{{tables/{name}}}" for name in tables)},
         **{f"tables/{name}.tex": text for name, text in tables.items()},
     }
@@ -119,9 +120,7 @@ def _methods(
         f" Its accuracy on {figure['n']:.0f} test images was {figure['value']:.2f} [{figure['lo']:.2f}, "
         f"{figure['hi']:.2f}]." if figure else ""
     )  # fmt: skip
-    said = {
-        key: train[key] for key in ("policy", "epochs", "optimizer", "lr", "batch", "augment", "seed") if key in train
-    }
+    said = {key: train[key] for key in TRAINING if key in train}
     yield (
         f"The classifier was {f'{_code(model[0])}{cite([model[1]])}' if model else 'given'}"
         f"{f', trained with {_settings(said)}' if said else ''}.{tex(accuracy)}"
@@ -155,7 +154,7 @@ def _explained(method: Method) -> str:
     text = f"{_code(method.name)}: "
     if explainer is None:
         return text + "maps made elsewhere"
-    text += f"{_prose(explainer.choice.doc)}{cite([explainer.facts.get('source')])}"
+    text += _cited(explainer.choice.doc, explainer.facts.get("source"))
     text += f" Layer {_code(method.layer)}." if method.layer else ""
     text += f" Settings: {_settings(explainer.settings)}." if explainer.settings else ""
     if method.views and method.fusion is not None:
@@ -170,8 +169,8 @@ def _measured(findings: Findings) -> Iterator[str]:
         metric = choice.metric
         better = DIRECTIONS.get(str(metric.facts.get("better")), "")
         settings = f"; {_settings(metric.settings)}" if metric.settings else ""
-        cited = cite([metric.facts.get("source")])
-        yield f"{_code(choice.label)}: {_prose(metric.choice.doc)}{cited} ({better}{settings})"
+        said = _cited(metric.choice.doc, metric.facts.get("source"))
+        yield f"{_code(choice.label)}: {said} ({better}{settings})"
 
 
 def _prose(doc: str) -> str:
@@ -181,8 +180,21 @@ def _prose(doc: str) -> str:
     return "".join(_code(part) if number % 2 else tex(part) for number, part in enumerate(parts))
 
 
+def _cited(doc: str, source: str | None) -> str:
+    """The first paragraph of a docstring with its source before the full stop."""
+    text = _prose(doc)
+    return f"{text.removesuffix('.')}{cite([source])}{'.' if text.endswith('.') else ''}"
+
+
 def _settings(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{_code(name)} = {tex(value)}" for name, value in settings.items())
+    return ", ".join(f"{_code(name)} = {tex(_said(value))}" for name, value in settings.items())
+
+
+def _said(value: object) -> str:
+    """A setting in words: what a list holds, "none" where it is empty."""
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(str, value)) or "none"
+    return {True: "yes", False: "no", None: "none"}[value] if value is None or isinstance(value, bool) else str(value)
 
 
 def _code(text: object) -> str:
@@ -236,31 +248,73 @@ def _tables(findings: Findings, predictions: Predictions, classes: Sequence[str]
         yield "controls", _table("controls", wide(findings, findings.controls, columns), caption)
     classified = report_frame(predictions, classes)
     if len(classified):
-        yield "classifier", _table("classifier", report_text(classified), "The classifier [95 % interval].")
+        yield "classifier", _table("classifier", report_text(classified), "The classifier [95 % interval].", keys=2)
 
 
-def _table(name: str, text: pd.DataFrame, caption: str, bold: frozenset[tuple[int, int]] = frozenset()) -> str:
+def _table(
+    name: str, text: pd.DataFrame, caption: str, bold: frozenset[tuple[int, int]] = frozenset(), keys: int = 1
+) -> str:
+    """Floats that fill at most a page each; the columns stand in blocks, one below the other."""
+    pages: list[list[str]] = [[]]
+    for block in tabulars(text, most=4 - keys, keys=keys, rows=LINES - BESIDE, bold=bold):
+        if pages[-1] and sum(_height(one) for one in (*pages[-1], block)) > LINES:
+            pages.append([])
+        pages[-1].append(block.strip())
+    return "\n".join(_float(name, number, blocks, caption) for number, blocks in enumerate(pages, 1))
+
+
+# Lines of a page, and what the head and the rules of a block take of them.
+LINES, BESIDE = 62, 5
+
+
+def _height(block: str) -> int:
+    """Lines of a block; a row is as high as its highest cell."""
+    rows = [row.removesuffix("\\\\").split(" & ") for row in block.splitlines() if row.endswith("\\\\")]
+    return sum(1 + max(cell.count("\\\\") for cell in row) for row in rows) + BESIDE - 2
+
+
+def _float(name: str, number: int, blocks: Sequence[str], caption: str) -> str:
+    label = name.replace("_", "-") + ("" if number == 1 else f"-{number}")
+    said = tex(caption) if number == 1 else f"Table~\\ref{{tab:heatproof-{name.replace('_', '-')}}}, continued."
     return "\n".join(
         [
             "\\begin{table}[p]",
             "\\centering\\footnotesize",
-            latex(text, most=3, bold=bold).strip(),
-            f"\\caption{{{tex(caption)}}}\\label{{tab:heatproof-{name.replace('_', '-')}}}",
+            "\n\n\\medskip\n\n".join(blocks),
+            f"\\caption{{{said}}}\\label{{tab:heatproof-{label}}}",
             "\\end{table}",
             "",
         ]
     )
 
 
-def _figure(name: str, caption: str) -> str:
-    return "\n".join(
-        [
-            "\\begin{figure}[p]",
-            "\\centering",
-            f"\\includegraphics[width=\\linewidth,height=.8\\textheight,keepaspectratio]{{figures/{name}}}",
-            f"\\caption{{{tex(caption)}}}\\label{{fig:heatproof-{name.replace('_', '-')}}}",
-            "\\end{figure}",
-            "\\clearpage",
-            "",
-        ]
-    )
+# Figures until LaTeX is told to set what waits: it keeps no more than 18 in its oldest versions.
+TOGETHER = 8
+# Width of a page's text in inches: what is narrower is not made larger.
+TEXT_WIDTH = 6.5
+
+
+def _figures(drawn: Sequence[tuple[str, str, Sequence[Path]]]) -> Iterator[str]:
+    for number, (name, caption, files) in enumerate(drawn, 1):
+        inches = _inches(files)
+        width = "\\linewidth" if inches is None or inches >= TEXT_WIDTH else f"{inches:.2f}in"
+        yield "\n".join(
+            [
+                "\\begin{figure}[p]",
+                "\\centering",
+                f"\\includegraphics[width={width},height=.8\\textheight,keepaspectratio]{{figures/{name}}}",
+                f"\\caption{{{tex(caption)}}}\\label{{fig:heatproof-{name.replace('_', '-')}}}",
+                "\\end{figure}",
+                *(["\\clearpage"] if number % TOGETHER == 0 or number == len(drawn) else []),
+                "",
+            ]
+        )
+
+
+def _inches(files: Sequence[Path]) -> float | None:
+    """How wide a figure was drawn."""
+    for file in files:
+        if file.suffix == ".png":
+            with Image.open(file) as image:
+                return float(image.width / image.info["dpi"][0]) if "dpi" in image.info else None
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -400,15 +401,51 @@ def _pipe(text: object) -> str:
 def latex(frame: pd.DataFrame, *, most: int = 4, bold: frozenset[tuple[int, int]] = frozenset()) -> str:
     """booktabs tables of at most `most` columns beside the first, one below the other; all text is escaped. `bold`: row
     and column of the cells that are."""
-    cells = [[tex(cell) for cell in row] for row in frame.to_numpy().tolist()]
+    return "\n\\medskip\n\n".join(tabulars(frame, most=most, bold=bold))
+
+
+def tabulars(
+    frame: pd.DataFrame,
+    *,
+    most: int,
+    keys: int = 1,
+    rows: int | None = None,
+    bold: frozenset[tuple[int, int]] = frozenset(),
+) -> list[str]:
+    """The parts of `latex`: at most `most` columns beside the first `keys`, which every part repeats, and at most
+    `rows` rows."""
+    cells = [[_lines(cell, MOST_IN_CELL) for cell in row] for row in frame.to_numpy().tolist()]
     for row, place in bold:
         cells[row][place] = f"\\textbf{{{cells[row][place]}}}"
-    heads = [tex(name) for name in frame.columns]
-    if len(heads) <= most + 1 or "method_a" in frame.columns:
-        return _tabular(heads, cells)
-    blocks = [[0, *range(start, min(start + most, len(heads)))] for start in range(1, len(heads), most)]
-    made = (_tabular([heads[i] for i in block], [[row[i] for i in block] for row in cells]) for block in blocks)
-    return "\n\\medskip\n\n".join(made)
+    heads = [_lines(name, MOST_IN_HEAD) for name in frame.columns]
+    whole = len(heads) <= most + keys or "method_a" in frame.columns
+    step = len(heads) if whole else most
+    return [
+        _tabular(
+            [heads[i] for i in block], [[row[i] for i in block] for row in cells[top : top + (rows or len(cells))]]
+        )
+        for start in range(keys, len(heads), step)
+        for block in [[*range(keys), *range(start, min(start + step, len(heads)))]]
+        for top in range(0, max(1, len(cells)), rows or max(1, len(cells)))
+    ]
+
+
+# Letters of a line, in a cell and in the head of a column: three columns of `0.41 [0.38, 0.44] n=47` beside a method
+# are as wide as a page.
+MOST_IN_CELL, MOST_IN_HEAD = 36, 22
+
+
+def _lines(text: object, most: int) -> str:
+    """Text for LaTeX, broken after spaces and the joints of a method's name where it is longer than `most`."""
+    said = str(text)
+    if len(said) <= most:
+        return tex(said)
+    lines, broken = [""], " \\\\ "
+    for part in re.split(r"(?<=[ :@._-])", said):
+        if lines[-1] and len(lines[-1]) + len(part.rstrip()) > most:
+            lines.append("")
+        lines[-1] += part
+    return f"\\begin{{tabular}}[t]{{@{{}}l@{{}}}}{broken.join(tex(line.rstrip()) for line in lines)}\\end{{tabular}}"
 
 
 def _tabular(heads: Sequence[str], cells: Sequence[Sequence[str]]) -> str:
