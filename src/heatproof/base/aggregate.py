@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heatproof.base.correlations import pearson
+from heatproof.base.order import largest
 from heatproof.base.warps import Unwarp
 
 # Maps (v, b, h, w) and where they are valid to one map (b, h, w).
@@ -39,13 +40,14 @@ def scaled(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"], scale
     # The linear 99th percentile read from the top 1 % alone: sorting everything, or torch.quantile with its cap of
     # 2^24 elements, is not needed.
     size = flat.abs().masked_fill(~seen, -1)
-    largest = size.topk(min(size.shape[-1], int(0.01 * size.shape[-1]) + 2), dim=-1).values.clamp_min(0)
+    pixels = size.shape[-1]
+    top = largest(size.flatten(0, 1), min(pixels, int(0.01 * pixels) + 2)).unflatten(0, size.shape[:2]).clamp_min(0)
     place = 0.01 * (seen.sum(-1, keepdim=True) - 1).clamp_min(0).double()
     low = place.floor().long()
-    above = largest.gather(-1, low)
-    below = largest.gather(-1, (low + 1).clamp_max(largest.shape[-1] - 1))
+    above = top.gather(-1, low)
+    below = top.gather(-1, (low + 1).clamp_max(top.shape[-1] - 1))
     unit = above + (place - low).to(flat.dtype) * (below - above)
-    unit = torch.where(unit > 0, unit, largest[..., :1])
+    unit = torch.where(unit > 0, unit, top[..., :1])
     return torch.where(unit > 0, flat / unit.clamp_min(1e-38), torch.zeros_like(flat)).view_as(maps)
 
 
@@ -57,11 +59,23 @@ def masked_mean(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"]) 
 
 def masked_median(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"]) -> Float[Tensor, "b h w"]:
     """Median over the views valid at a pixel; of an even number the mean of the two middle ones."""
-    ordered = maps.masked_fill(~valid, torch.inf).sort(0).values
+    ordered = _in_order(maps.masked_fill(~valid, torch.inf))
     count = valid.sum(0, keepdim=True)
     low = ordered.gather(0, ((count - 1) // 2).clamp_min(0))
     high = ordered.gather(0, (count // 2).clamp_max(len(maps) - 1))
     return torch.where(count > 0, (low + high) / 2, torch.zeros_like(low))[0]
+
+
+def _in_order(stack: Float[Tensor, "v b h w"]) -> Float[Tensor, "v b h w"]:
+    """The views' values at each pixel, lowest first; where one is NaN, so are others.
+
+    Neighbours change places v times (odd-even transposition sort): whole maps at once, a tenth of the time of sorting.
+    """
+    views = list(stack.unbind(0))
+    for turn in range(len(views)):
+        for i in range(turn % 2, len(views) - 1, 2):
+            views[i], views[i + 1] = torch.minimum(views[i], views[i + 1]), torch.maximum(views[i], views[i + 1])
+    return torch.stack(views)
 
 
 def spread(

@@ -10,9 +10,9 @@ import math
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
-from torch.nn import functional as F
 
 from heatproof.base import fields
+from heatproof.base.smooth import along
 
 
 def shift_offsets(seeds: Int64[Tensor, " b"], height: int, width: int) -> Int64[Tensor, "b 2"]:
@@ -37,16 +37,15 @@ def gaussian_blur(maps: Float[Tensor, "b h w"], sd: float) -> Float[Tensor, "b h
     radius = min(math.ceil(4 * sd), maps.shape[-2] - 1, maps.shape[-1] - 1)
     grid = torch.arange(-radius, radius + 1, dtype=torch.float64, device=maps.device)
     kernel = torch.exp(-(grid**2) / (2 * sd * sd))
-    kernel = (kernel / kernel.sum()).to(maps.dtype)
-    x = maps[:, None]
+    window = (kernel / kernel.sum()).to(maps.dtype).tolist()
+    x = maps
     for dim in (-2, -1):
         index = torch.arange(-radius, x.shape[dim] + radius, device=maps.device)
         n = x.shape[dim]
         index = torch.where(index < 0, -index - 1, index)
         index = torch.where(index >= n, 2 * n - 1 - index, index)
-        padded = x.index_select(dim, index)
-        x = F.conv2d(padded, kernel.view((1, 1, -1, 1) if dim == -2 else (1, 1, 1, -1)))
-    return x[:, 0]
+        x = along(x.index_select(dim, index), window, dim)
+    return x
 
 
 def correlation_length(maps: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:

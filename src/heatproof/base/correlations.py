@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from heatproof.base.order import ascending
 from heatproof.base.values import is_constant
 
 
@@ -44,16 +45,15 @@ def midranks(maps: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"] | None =
     flat = maps.flatten(1)
     if valid is not None:
         flat = flat.masked_fill(~valid.flatten(1), torch.inf)
-    ordered, place = flat.sort(1)
-    n = flat.shape[1]
-    position = torch.arange(n, device=maps.device, dtype=torch.int32).expand_as(flat)
+    ordered, place = ascending(flat)
+    b, n = flat.shape
     starts = torch.ones_like(flat, dtype=torch.bool)
     starts[:, 1:] = ordered[:, 1:] != ordered[:, :-1]
-    ends = torch.ones_like(starts)
-    ends[:, :-1] = starts[:, 1:]
-    first = position.masked_fill(~starts, 0).cummax(1).values
-    last = position.masked_fill(~ends, n).flip(1).cummin(1).values.flip(1)
-    ranks = torch.zeros_like(flat, dtype=torch.float64).scatter_(1, place, (first + last).double().mul_(0.5).add_(1))
+    # Runs of equal values of all rows behind each other: where each starts, how long it is, and the mean of its ranks.
+    first = torch.nonzero(starts.view(-1))[:, 0]
+    length = torch.diff(first, append=torch.tensor([b * n], device=maps.device))
+    mean = (first % n + 1).double().add_((length - 1).double(), alpha=0.5)
+    ranks = torch.empty_like(flat, dtype=torch.float64).scatter_(1, place, mean.repeat_interleave(length).view(b, n))
     if valid is not None:
         ranks = ranks.masked_fill(~valid.flatten(1), torch.nan)
     return ranks.view(maps.shape)

@@ -131,7 +131,7 @@ def explain_batch(
                 raws = {n: _enlarge(raw, images.shape[-2:], protocol, fused=True) for n, raw in raws.items()}
             for name, enlarged in raws.items():
                 made.stacks.setdefault(name, {})[key] = unwarp(enlarged)
-        return {str(method.name): _assemble(method, made, keep_views, describe) for method in methods}
+        return {str(method.name): _assemble(method, made, keep_views, describe, role == "base") for method in methods}
 
 
 def _with_other_class(
@@ -306,7 +306,7 @@ def _enlarge(
     return raw.clamp(0, 1) if protocol == "study" else raw
 
 
-def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool) -> MapBatch:
+def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool, with_spread: bool) -> MapBatch:
     key = _Single.of(method).key
     if not method.views:
         maps, raw = made.singles[key], made.raws[key]
@@ -320,13 +320,17 @@ def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool) -> 
     said = [made.notes[view, key] for view in views]
     maps = torch.stack([aligned for aligned, _ in chosen])
     valid = torch.stack([v for _, v in chosen])
-    scale = str(method.fusion.settings.get("scale", "none"))
     fused = method.fusion(maps, valid)
     averaged = {name: torch.stack([one[name] for one in said]).mean(0) for name in said[0]}
     if describe:
         averaged |= _described(method, maps, valid, fused, [made.ways[view] for view in views])
     kept, seen = (maps, valid) if keep_views else (None, None)
-    return MapBatch(fused, valid.any(0), spread(maps, valid, scale=scale), kept, averaged, seen=seen)
+    about = spread(maps, valid, scale=_scale_of(method.fusion)) if with_spread else None
+    return MapBatch(fused, valid.any(0), about, kept, averaged, seen=seen)
+
+
+def _scale_of(fusion: Bound) -> str:
+    return str(fusion.settings.get("scale", "none"))
 
 
 def parts_of(method: Method, made: MapBatch) -> dict[str, Tensor]:
@@ -356,8 +360,7 @@ def _described(
         notes_of[f"round_trip_{n}_{view.name}"] = round_trip_error(fused, way)[0]
         if len(left_out):
             notes_of[f"leave_one_out_{n}_{view.name}"] = pearson(left_out[n - 1], whole, seen)
-    scale = str(method.fusion.settings.get("scale", "none"))
-    share = coefficient_of_variation(*thinned, scale=scale).flatten(1).double()
+    share = coefficient_of_variation(*thinned, scale=_scale_of(method.fusion)).flatten(1).double()
     notes_of["coefficient_of_variation"] = share.nanmedian(1).values
     notes_of["common_area"] = common_valid(valid).flatten(1).double().mean(1)
     return notes_of

@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from heatproof.base import fields
+from heatproof.base.order import among_largest, ascending, descending
 from heatproof.base.values import extremes
 
 # Values closer than 2^-20 of a map's range are ties: float32 noise of another batch size must not pick pixels.
@@ -37,7 +38,7 @@ def ranking(
     Values are compared and ties are broken as in `top_region`, so that the first k places are its pixels.
     """
     keys = _keys(maps, tie_seeds, valid)
-    order = keys.sort(dim=1, descending=True, stable=True).indices
+    order = descending(keys)[1]
     places = torch.arange(1, keys.shape[1] + 1, device=maps.device).expand_as(order)
     return torch.zeros_like(keys).scatter_(1, order, places).view(maps.shape)
 
@@ -68,20 +69,14 @@ def top_region(
     map gets k pixels drawn uniformly; an image without valid pixels an empty region. Regions that will be compared need
     different tie seeds: sharing them lets two sparse, disjoint maps overlap. Source: metrics law, section 0.
     """
-    b = len(maps)
     keys = _keys(maps, tie_seeds, valid)
-    size = keys.shape[1]
     if valid is None:
-        count = torch.full((b,), max(1, round(q * size)), dtype=torch.int64, device=maps.device)
-        most = int(max(1, round(q * size)))
+        count = torch.full((len(maps),), max(1, round(q * keys.shape[1])), dtype=torch.int64, device=maps.device)
     else:
         n = valid.flatten(1).sum(1)
         # torch rounds halves to even, as Python does.
         count = torch.minimum((q * n.double()).round().long().clamp_min(1), n)
-        most = int(count.max()) if b else 0
-    order = keys.topk(most, dim=1).indices
-    chosen = torch.arange(most, device=maps.device)[None] < count[:, None]
-    return torch.zeros_like(keys, dtype=torch.bool).scatter_(1, order, chosen).view(maps.shape)
+    return among_largest(keys, count).view(maps.shape)
 
 
 def tied_share(
@@ -103,7 +98,7 @@ def inclusive_region(maps: Float[Tensor, "b h w"], percentile: float) -> Bool[Te
 
     May select more than intended, up to the whole image on a flat map. Source: study code of the nine metrics.
     """
-    flat = maps.flatten(1).sort(1).values
+    flat = ascending(maps.flatten(1))[0]
     place = percentile / 100 * (flat.shape[1] - 1)
     low = int(place)
     high = min(low + 1, flat.shape[1] - 1)

@@ -7,6 +7,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional as F
 
+from heatproof.base.smooth import along
 from heatproof.base.values import is_constant, norm
 
 # Wang 2004: windows of 11 x 11 with Gaussian weights of sd 1.5, and the two constants that keep quotients finite.
@@ -44,6 +45,5 @@ def _smoothed(planes: Float[Tensor, "b k h w"]) -> Float[Tensor, "b k u v"]:
     """Gaussian means over the windows that lie inside."""
     distance = torch.arange(WINDOW, dtype=planes.dtype, device=planes.device) - WINDOW // 2
     weights = torch.exp(-(distance**2) / (2 * SD**2))
-    weights = (weights / weights.sum()).expand(planes.shape[1], 1, -1)
-    rows = F.conv2d(planes, weights[..., None], groups=planes.shape[1])
-    return F.conv2d(rows, weights[:, :, None], groups=planes.shape[1])
+    window = (weights / weights.sum()).tolist()
+    return along(along(planes, window, -2), window, -1)

@@ -13,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from heatproof.base.case import Case
+from heatproof.base.order import descending
 from heatproof.base.registry import choice
 
 Columns = dict[str, Float[Tensor, " b"]]
@@ -74,4 +75,4 @@ def _shares(case: Case) -> tuple[Float[Tensor, "b n"], Tensor]:
     total = positive.sum(1, keepdim=True)
     case.undefine(total[:, 0] <= 0, "zero")
     shares = torch.where(total > 0, positive / total.clamp_min(1e-300), torch.nan)
-    return shares.sort(1, descending=True).values, valid.sum(1)
+    return descending(shares)[0], valid.sum(1)

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from heatproof.base.case import Case
 from heatproof.base.correlations import midranks
+from heatproof.base.order import descending
 from heatproof.base.regions import area, iou, quantised, ranking, tied_share, top_region
 from heatproof.base.registry import choice
 from heatproof.base.values import norm
@@ -216,7 +217,7 @@ def pixel_ap(case: Case) -> Columns:
 
     0 to 1, up; chance |M| / HW. Undefined as `loc_acc`. Source: area under precision over recall, as in scikit-learn.
     """
-    values, order = _steps(case).masked_fill(~case.valid, -1).flatten(1).sort(1, descending=True)
+    values, order = descending(_steps(case).masked_fill(~case.valid, -1).flatten(1))
     hits = case.masks.flatten(1).gather(1, order).long().cumsum(1)
     last = torch.ones_like(values, dtype=torch.bool)
     last[:, :-1] = values[:, 1:] != values[:, :-1]

@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from heatproof.base.colour import brightened, contrasted, factors, grey, saturated
 from heatproof.base.fields import normal, uniform
 from heatproof.base.registry import choice
+from heatproof.base.smooth import along
 from heatproof.base.warps import Unwarp
 
 Images = Float[Tensor, "b c h w"]
@@ -50,11 +51,9 @@ def gaussian_blur(images: Images, seeds: Seeds, *, kernel: int) -> tuple[Images,
     half = (kernel - 1) // 2
     offsets = torch.arange(-half, half + 1, dtype=torch.float64)
     window = torch.exp(-(offsets**2) / (2 * sd**2))
-    window = (window / window.sum()).to(images)
-    single = images.flatten(0, 1)[:, None]
-    single = F.conv2d(F.pad(single, (half, half, 0, 0), mode="reflect"), window.view(1, 1, 1, -1))
-    single = F.conv2d(F.pad(single, (0, 0, half, half), mode="reflect"), window.view(1, 1, -1, 1))
-    return single.view_as(images), Unwarp()
+    weights = (window / window.sum()).to(images.dtype).tolist()
+    rows = along(F.pad(images, (half, half, 0, 0), mode="reflect"), weights, -1)
+    return along(F.pad(rows, (0, 0, half, half), mode="reflect"), weights, -2), Unwarp()
 
 
 @choice(family="photometric")
