@@ -10,7 +10,7 @@ not count) with the range, and the median ratio of the turns. "image by image": 
 on each image alone, at batch 1, on the net as it is, everything made anew for each number; "batched loop": each of them
 on all images, in full batches, on the net as it is. Both take the maps from the same explainer, whose
 gradient ends at the layer: a loop that goes back through the whole net would be slower. "limit": the images that ours
-runs, times the twin's time for an image at its best batch; gradients are counted as one image.
+runs, run through the twin in batches of its best size and nothing else; gradients are counted as one image.
 """
 
 from __future__ import annotations
@@ -62,6 +62,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--num", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--alone", action="store_true", help="nine: beside the limit alone, without the loops")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.manual_seed(0)
@@ -108,7 +109,8 @@ def nine(net: nn.Module, images: Tensor, options: argparse.Namespace) -> None:
         )
         return values
 
-    contenders = {"ours": ours, "batched loop": lambda: alone(False), "image by image": lambda: alone(True)}
+    loops = {"batched loop": lambda: alone(False), "image by image": lambda: alone(True)}
+    contenders = {"ours": ours, **({} if options.alone else loops)}
     first = {name: run() for name, run in contenders.items()}
     apart = {
         kind: max(
@@ -119,14 +121,19 @@ def nine(net: nn.Module, images: Tensor, options: argparse.Namespace) -> None:
         )
         for kind in ("continuous", "discontinuous")
     }
-    per_image = throughput(twin, images)
-    times = turns(contenders, options.rounds)
+    batch = best_batch(twin, images)
+
+    def limit() -> None:
+        whole, rest = divmod(counted["ours"], batch)
+        for size in [batch] * whole + [rest] * bool(rest):
+            twin(images[:1].repeat(size, 1, 1, 1))
+
+    times = turns({**contenders, "limit": limit}, options.rounds)
     show(times, "ours")
-    limit = counted["ours"] * per_image
     print("largest difference of a number: " + ", ".join(f"{kind} {value:.1e}" for kind, value in apart.items()))
     print("images run: " + ", ".join(f"{name} {count}" for name, count in counted.items()))
-    share = limit / statistics.median(times["ours"])
-    print(f"limit {limit:.3f} s ({1e3 * per_image:.2f} ms an image); limit / ours {share:.2f}")
+    shares = sorted(a / b for a, b in zip(times["limit"], times["ours"], strict=True))
+    print(f"limit / ours {statistics.median(shares):.2f} ({shares[0]:.2f}-{shares[-1]:.2f}), batches of {batch}")
 
 
 def measured(
@@ -160,17 +167,19 @@ def measured(
     return values, len(rows) + counter.images + engine.passes.used + engine.passes.maps
 
 
-def throughput(twin: Twin, images: Tensor) -> float:
-    """Least seconds of the twin for an image, over batches of 1 to 32."""
-    best = float("inf")
+def best_batch(twin: Twin, images: Tensor) -> int:
+    """The batch of 1 to 32 at which the twin takes least for an image."""
+    best: dict[int, float] = {}
     for batch in (1, 4, 8, 16, 32):
         many = images[:1].repeat(batch, 1, 1, 1)
         twin(many)
-        for _ in range(5):
+        times = []
+        for _ in range(3):
             start = clock(images)
             twin(many)
-            best = min(best, (clock(images) - start) / batch)
-    return best
+            times.append((clock(images) - start) / batch)
+        best[batch] = statistics.median(times)
+    return min(best, key=best.__getitem__)
 
 
 # --------------------------------------------------------------------------------------------------------------- costs

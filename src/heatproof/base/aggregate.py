@@ -6,10 +6,12 @@ a pixel with no valid view is 0.
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections.abc import Callable
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from heatproof.base.correlations import pearson
@@ -42,7 +44,8 @@ def scaled(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"], scale
     size = flat.abs().masked_fill(~seen, -1)
     pixels = size.shape[-1]
     top = largest(size.flatten(0, 1), min(pixels, int(0.01 * pixels) + 2)).unflatten(0, size.shape[:2]).clamp_min(0)
-    place = 0.01 * (seen.sum(-1, keepdim=True) - 1).clamp_min(0).double()
+    # Ones in float32 add up exactly to 2^24 pixels, in an eighth of the time of flags.
+    place = 0.01 * (seen.float().sum(-1, keepdim=True).double() - 1).clamp_min(0)
     low = place.floor().long()
     above = top.gather(-1, low)
     below = top.gather(-1, (low + 1).clamp_max(top.shape[-1] - 1))
@@ -53,14 +56,21 @@ def scaled(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"], scale
 
 def masked_mean(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"]) -> Float[Tensor, "b h w"]:
     """Mean over the views valid at a pixel."""
-    count = valid.sum(0)
-    return maps.masked_fill(~valid, 0).sum(0) / count.clamp_min(1)
+    return maps.masked_fill(~valid, 0).sum(0) / _counted(valid).clamp_min(1)
+
+
+def _counted(valid: Bool[Tensor, "v b h w"]) -> Int64[Tensor, "b h w"]:
+    """In how many views each pixel is valid. Added view by view: torch's sum of flags takes twelve times as long."""
+    return functools.reduce(operator.add, [view.int() for view in valid]).long()
 
 
 def masked_median(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"]) -> Float[Tensor, "b h w"]:
     """Median over the views valid at a pixel; of an even number the mean of the two middle ones."""
+    if bool(valid.all()):
+        ordered = _in_order(maps)
+        return (ordered[(len(maps) - 1) // 2] + ordered[len(maps) // 2]) / 2
     ordered = _in_order(maps.masked_fill(~valid, torch.inf))
-    count = valid.sum(0, keepdim=True)
+    count = _counted(valid)[None]
     low = ordered.gather(0, ((count - 1) // 2).clamp_min(0))
     high = ordered.gather(0, (count // 2).clamp_max(len(maps) - 1))
     return torch.where(count > 0, (low + high) / 2, torch.zeros_like(low))[0]
@@ -89,7 +99,7 @@ def spread(
 
 def common_valid(valid: Bool[Tensor, "v b h w"]) -> Bool[Tensor, "b h w"]:
     """Pixels that every view sees."""
-    return valid.all(0)
+    return functools.reduce(torch.logical_and, valid)
 
 
 def coefficient_of_variation(
@@ -103,6 +113,11 @@ def coefficient_of_variation(
     mean = masked_mean(on_scale, valid).abs()
     sd = spread(maps, valid, scale=scale)
     return torch.where(mean > 1e-6 * mean.amax((1, 2), keepdim=True), sd / mean.clamp_min(1e-38), torch.nan)
+
+
+def any_valid(valid: Bool[Tensor, "v b h w"]) -> Bool[Tensor, "b h w"]:
+    """Pixels that some view sees."""
+    return functools.reduce(torch.logical_or, valid)
 
 
 def leave_one_out(maps: Float[Tensor, "v b h w"], valid: Bool[Tensor, "v b h w"], fusion: Fusion) -> Tensor:

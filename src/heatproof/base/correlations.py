@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from heatproof.base.order import ascending
-from heatproof.base.values import is_constant
+from heatproof.base.values import is_constant, partly
 
 
 def pearson(
@@ -22,6 +22,7 @@ def pearson(
     >>> pearson(torch.tensor([[[1.0, 2.0, 3.0]]]), torch.tensor([[[6.0, 4.0, 2.0]]]))
     tensor([-1.], dtype=torch.float64)
     """
+    valid = partly(valid)
     r = _pearson_of(a.flatten(1).double(), b.flatten(1).double(), None if valid is None else valid.flatten(1))
     return r.masked_fill(is_constant(a, valid) | is_constant(b, valid), torch.nan)
 
@@ -30,6 +31,7 @@ def spearman(
     a: Float[Tensor, "b h w"], b: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"] | None = None
 ) -> Float[Tensor, " b"]:
     """Spearman's rho per image with mid-ranks for ties, -1 to 1; NaN where a map is constant."""
+    valid = partly(valid)
     r = _pearson_of(
         midranks(a, valid).flatten(1), midranks(b, valid).flatten(1), None if valid is None else valid.flatten(1)
     )

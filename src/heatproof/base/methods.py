@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from heatproof.base import fields, hooks, notes
 from heatproof.base.aggregate import (
+    any_valid,
     coefficient_of_variation,
     common_valid,
     dose_curve,
@@ -326,7 +327,7 @@ def _assemble(method: Method, made: _Made, keep_views: bool, describe: bool, wit
         averaged |= _described(method, maps, valid, fused, [made.ways[view] for view in views])
     kept, seen = (maps, valid) if keep_views else (None, None)
     about = spread(maps, valid, scale=_scale_of(method.fusion)) if with_spread else None
-    return MapBatch(fused, valid.any(0), about, kept, averaged, seen=seen)
+    return MapBatch(fused, any_valid(valid), about, kept, averaged, seen=seen)
 
 
 def _scale_of(fusion: Bound) -> str:

@@ -32,11 +32,17 @@ def is_constant(maps: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"] | Non
     return ~(high - low > CONSTANT_SHARE * torch.maximum(low.abs(), high.abs()))
 
 
+def partly(valid: Bool[Tensor, "b h w"] | None) -> Bool[Tensor, "b h w"] | None:
+    """None where every pixel is valid, which costs less than masks do."""
+    return None if valid is None or bool(valid.all()) else valid
+
+
 def extremes(
     maps: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"] | None = None
 ) -> tuple[Float[Tensor, " b"], Float[Tensor, " b"]]:
     """Minimum and maximum over the valid pixels, in float64; 0 and 0 where there is none."""
     flat = maps.flatten(1)
+    valid = partly(valid)
     if valid is None:
         return flat.amin(1).double(), flat.amax(1).double()
     seen = valid.flatten(1)

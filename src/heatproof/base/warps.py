@@ -74,8 +74,7 @@ class Unwarp:
             return maps, torch.ones_like(maps, dtype=torch.bool)
         height, width = maps.shape[-2:]
         back = _sampler(inverse(self.affine), height, width, maps.device)
-        seen = _sampler(self.affine, height, width, maps.device).inside
-        return back(maps), (back.inside & back.all_of(seen)).expand_as(maps)
+        return back(maps), _seen_both_ways(self.affine, height, width, maps.device).expand_as(maps)
 
 
 @dataclass(frozen=True)
@@ -153,6 +152,14 @@ def _sampler(warp: Affine, height: int, width: int, device: torch.device) -> _Sa
     )
     counts = weights.flatten(1).any(1)
     return _Sampler(neighbours.flatten(1)[counts].to(device), weights.flatten(1)[counts].to(device), inside.to(device))
+
+
+@functools.lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def _seen_both_ways(warp: Affine, height: int, width: int, device: torch.device) -> Bool[Tensor, "h w"]:
+    """Pixels whose source on the way back is inside and made of pixels that the view saw."""
+    back = _sampler(inverse(warp), height, width, device)
+    return back.inside & back.all_of(_sampler(warp, height, width, device).inside)
 
 
 def _snapped(position: Tensor) -> Tensor:

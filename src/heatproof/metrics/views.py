@@ -10,6 +10,7 @@ is undefined (`family`). A column per family is there in any case.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Generator, Sequence
 
 import torch
@@ -57,12 +58,14 @@ def view_variance(case: Case, *, views: list, families: list) -> Stream:
 
     def spread(rows: Sequence[int]) -> Float[Tensor, " b"]:
         chosen = [reruns[row] for row in rows]
-        valid = torch.stack([rerun.valid for rerun in chosen]).all(0)
-        differences = torch.stack(
-            [fractional_ranks(rerun.maps, valid) - fractional_ranks(rerun.reference, valid) for rerun in chosen]
-        )
-        # The own rank's difference is 0. torch's var over a first dimension takes ten times as long.
-        mean, square = (total / (len(chosen) + 1) for total in (differences.sum(0), differences.square().sum(0)))
+        valid = functools.reduce(torch.logical_and, [rerun.valid for rerun in chosen])
+        # The own rank's difference is 0. Sums over a first dimension take several times as long.
+        total, squares = torch.zeros_like(valid, dtype=torch.float64), torch.zeros_like(valid, dtype=torch.float64)
+        for rerun in chosen:
+            difference = fractional_ranks(rerun.maps, valid).sub_(fractional_ranks(rerun.reference, valid))
+            total += difference
+            squares.addcmul_(difference, difference)
+        mean, square = total.div_(len(chosen) + 1), squares.div_(len(chosen) + 1)
         return (square - mean.square()).clamp_min(0).flatten(1).nanmean(1)
 
     return _by_family(case, "view_variance", views, families, spread)
