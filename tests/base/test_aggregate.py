@@ -37,6 +37,12 @@ def test_mean_median_and_spread_equal_numpy_masked_arrays():
     np.testing.assert_allclose(spread(maps, valid, scale="none"), masked(maps, valid).std(0).data, atol=1e-12)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5, 6, 11])
+def test_the_median_of_any_number_of_views(count):
+    maps = torch.randn(count, 2, 9, 8, generator=torch.Generator().manual_seed(count))
+    np.testing.assert_allclose(masked_median(maps, torch.ones_like(maps, dtype=torch.bool)), np.median(maps, 0))
+
+
 def test_values_of_invalid_pixels_do_not_matter():
     maps, valid = views()
     other = torch.where(valid, maps, 1e6)

@@ -90,3 +90,18 @@ def test_forwards_used_over_the_minimum(name, settings, minimum):
     shared = 40 if "cam" in name else 0  # the pass that gives the layer's activations
     own = 1 if name in ("occlusion", "ablationcam") else 0  # the unperturbed image
     assert passes.images - shared <= 1.05 * 40 * (minimum + own)
+
+
+@pytest.mark.parametrize("lasting", [True, False])
+def test_a_pass_for_gradients_tells_the_logits_of_the_images_asked_for(lasting):
+    net, other = tiny.Conv(), IMAGES + 0.1
+    targets = torch.zeros(len(IMAGES), dtype=torch.long)
+    with shared_forwards(net, lasting=lasting) as forwards:
+        with forwards.noting(IMAGES) as noted:
+            forwards.layers(other, targets, ["high"])
+            assert noted() is None
+            forwards.layers(IMAGES, targets, ["high"])
+            forwards.layers(other, targets, ["high"])
+            torch.testing.assert_close(noted(), net(IMAGES).detach(), atol=1e-5, rtol=1e-4)
+        forwards.layers(IMAGES, targets, ["high"])
+        assert noted() is None

@@ -5,8 +5,12 @@ import tiny
 import torch
 
 from heatproof.base import fields, fills
+from heatproof.base.forwards import Forwards
+from heatproof.base.hooks import layers_of
+from heatproof.base.names import MethodName
 from heatproof.base.passes import Engine
-from heatproof.base.records import MetricChoice
+from heatproof.base.records import Method, MetricChoice
+from heatproof.base.registry import bind
 from heatproof.base.reruns import PARTNERS
 from heatproof.base.tasks import Block
 
@@ -318,3 +322,26 @@ def test_reruns_are_shared_by_the_metrics_that_ask_for_them_and_then_released():
     for a, b in ((0, 3), (1, 4)):
         assert torch.equal(results[a].columns["likeness"], results[b].columns["likeness"])
     assert set(results[2].columns) == set(DROP["columns"])
+
+
+@pytest.mark.parametrize("explainer", ["gradcam", "brightness"])
+def test_the_class_of_a_noisy_copy_costs_a_pass_only_where_no_gradient_was_asked_for(explainer):
+    classifier, the_block = block()
+    # This net names one class whatever it sees: of the first three images another one is known.
+    the_block.logits[:3] = the_block.logits[:3].roll(1, 1)
+    method = tiny.method() if explainer == "brightness" else Method(MethodName("gradcam"), bind("explainer", "gradcam"))
+    found = []
+    for noting in (True, False):
+        with pytest.MonkeyPatch.context() as patch:
+            if not noting:
+                patch.setattr(Forwards, "layers", lambda self, *given: layers_of(self.module, *given))
+            engine = engine_for(classifier, the_block)
+            maps = torch.rand(7, 16, 16, generator=torch.Generator().manual_seed(1))
+            case = engine.case(method, maps)
+            metric = MetricChoice("max_sensitivity", bind("metric", "max_sensitivity", {"noises": 3, "radius": 0.5}))
+            (result,) = engine.run([engine.task(case, metric, ["ok"] * 7)])
+            found.append((result.columns["max_sensitivity_changed"], engine.passes.used))
+    assert found[0][1] == (0 if explainer == "gradcam" else 21)
+    assert found[1][1] == 21
+    torch.testing.assert_close(found[0][0], found[1][0])
+    assert found[0][0].tolist() == [1, 1, 1, 0, 0, 0, 0]

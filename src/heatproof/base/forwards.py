@@ -15,7 +15,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor, nn
 
 from heatproof.base.halving import in_batches
-from heatproof.base.hooks import ActivationsAndGradients, layers_of, module_of
+from heatproof.base.hooks import ActivationsAndGradients, layers_and_logits, layers_of, module_of
 from heatproof.base.records import Classifier
 from heatproof.base.twin import Twin
 
@@ -44,6 +44,17 @@ class Forwards:
         self.passes = 0
         self.lasting = lasting
         self._twin = twin
+        self._noted: Tensor | None = None
+        self._logits: Tensor | None = None
+
+    @contextmanager
+    def noting(self, images: Float[Tensor, "n c h w"]) -> Iterator[Callable[[], Tensor | None]]:
+        """Gives a function for the logits of these very images, None until a pass for gradients of layers made them."""
+        self._noted, self._logits = images, None
+        try:
+            yield lambda: self._logits
+        finally:
+            self._noted = self._logits = None
 
     def twin(self, example: Float[Tensor, "n c h w"]) -> Callable[[Tensor], Tensor]:
         """The net's twin, made at its first use and compared with the net on `example`."""
@@ -58,11 +69,20 @@ class Forwards:
 
         Compared on the first images that a layer is asked for: folding changes what leaves a convolution.
         """
-        if not self.lasting or not layers:
-            return layers_of(self.module, images, targets, layers)
+        if not layers:
+            return {}
+        twin = self._agreeing(images, targets, layers) if self.lasting else None
+        net, seen = (self.module, images) if twin is None else (twin.net, twin.laid_out(images))
+        found, logits = layers_and_logits(net, seen, targets, layers)
+        if images is self._noted:
+            self._logits = logits
+        return found
+
+    def _agreeing(self, images: Tensor, targets: Tensor, layers: Sequence[str]) -> Twin | None:
+        """The twin, if all of these layers give in it what they give in the net."""
         twin = self.twin(images)
         if not isinstance(twin, Twin) or twin.remarks:
-            return layers_of(self.module, images, targets, layers)
+            return None
         if unknown := [layer for layer in layers if layer not in twin.agree]:
             wanted = layers_of(self.module, images[:2], targets[:2], unknown)
             names = dict(twin.net.named_modules())
@@ -70,9 +90,7 @@ class Forwards:
                 twin.net, twin.laid_out(images[:2]), targets[:2], [one for one in unknown if one in names]
             )
             twin.agree |= {layer: layer in found and _same(found[layer], wanted[layer]) for layer in unknown}
-        if not all(twin.agree[layer] for layer in layers):
-            return layers_of(self.module, images, targets, layers)
-        return layers_of(twin.net, twin.laid_out(images), targets, layers)
+        return twin if all(twin.agree[layer] for layer in layers) else None
 
     def logits(self, images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n k"]:
         """Logits of images that are all there."""

@@ -125,8 +125,13 @@ def layers_of(
     module: nn.Module, images: Tensor, targets: Tensor, layers: Sequence[str]
 ) -> dict[str, ActivationsAndGradients]:
     """`activations_and_gradients` of several layers from one pass of this very net."""
-    if not layers:
-        return {}
+    return layers_and_logits(module, images, targets, layers)[0] if layers else {}
+
+
+def layers_and_logits(
+    module: nn.Module, images: Tensor, targets: Tensor, layers: Sequence[str]
+) -> tuple[dict[str, ActivationsAndGradients], Float[Tensor, "b k"]]:
+    """`layers_of` of one layer or more, and the logits of that pass."""
     parts = dict(module.named_modules())
     unknown = [layer for layer in layers if layer not in parts or not layer]
     if unknown:
@@ -165,7 +170,7 @@ def layers_of(
         found[layer] = (layout.cells(outputs[layer].detach()), layout.cells(gradient))
     if lost:
         raise HeatproofError(*(unreached_fault(module, images, layer) for layer in lost))
-    return found
+    return found, logits.detach()
 
 
 def _gradients(logits: Tensor, targets: Tensor, outputs: Sequence[Tensor]) -> list[Tensor]:

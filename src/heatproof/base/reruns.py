@@ -117,28 +117,32 @@ class Reruns:
         parts: dict[str, list[tuple[Tensor, Tensor]]] = {str(method.name): [] for method in wanted}
         ways: list[Any] = []
         changed = torch.zeros(len(block.ids), dtype=torch.bool, device=block.images.device)
-        with shared_forwards(net, batch=self.running.batch):
+        with shared_forwards(net, batch=self.running.batch) as forwards:
             for chunk in rows.split(self.running.batch):
                 ids = [block.ids[i] for i in chunk.tolist()]
                 images, unwarp = self._changed(task, request, chunk, ids)
                 ways.append(unwarp)
-                if request.uniform and len(chunk):
-                    changed[chunk] = self.running.twin(images).argmax(1) != block.logits[chunk].argmax(1)
-                    self.running.perturbed(len(chunk))
                 counter = methods.MapPasses()
-                made = methods.explain_batch(
-                    net,
-                    images,
-                    self._targets(request, net, chunk, images, ids),
-                    wanted,
-                    ids=ids,
-                    others=methods.other_classes(block.logits[chunk], block.targets[chunk]),
-                    seed=self.running.seed,
-                    role=_role(request),
-                    protocol=self.running.protocol,
-                    passes=counter,
-                )
+                with forwards.noting(images) as noted:
+                    made = methods.explain_batch(
+                        net,
+                        images,
+                        self._targets(request, net, chunk, images, ids),
+                        wanted,
+                        ids=ids,
+                        others=methods.other_classes(block.logits[chunk], block.targets[chunk]),
+                        seed=self.running.seed,
+                        role=_role(request),
+                        protocol=self.running.protocol,
+                        passes=counter,
+                    )
+                    logits = noted()
                 self.running.mapped(counter.images)
+                if request.uniform and len(chunk):
+                    if logits is None:
+                        logits = self.running.twin(images)
+                        self.running.perturbed(len(chunk))
+                    changed[chunk] = logits.argmax(1) != block.logits[chunk].argmax(1)
                 for name, batch in made.items():
                     parts[name].append((batch.maps, batch.valid))
                 if self.running.watch is not None:
