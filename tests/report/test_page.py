@@ -1,5 +1,8 @@
-"""`report.html` in a real browser: nothing from the network, sorted and filtered, by keyboard, on a phone, on paper."""
+"""`report.html`, and the plain page of a run that stops earlier, in a real browser: nothing from the network, sorted
+and filtered, by keyboard, on a phone, on paper."""
 
+import base64
+import io
 import re
 from dataclasses import replace
 from itertools import pairwise
@@ -7,10 +10,13 @@ from pathlib import Path
 
 import fabricated
 import numpy as np
+import pandas as pd
 import pytest
 from chromium import Page, chromium
+from PIL import Image
 
 from heatproof.stages.report import report
+from heatproof.stages.report.plain import Table, render
 
 pytestmark = pytest.mark.browser
 EVIL = ('<b>&"x', "<img src=x onerror=alert(1)>", "</script><i>y</i>")
@@ -31,13 +37,36 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a run that stops before it measures, as full of markup."""
+    recalls = [0.9, 0.75, 1.0, 0.05, 0.5, 0.6, 0.25, 0.8]
+    frame = pd.DataFrame({
+        "class": [*EVIL, *"abcd", "vessel"],
+        "images": range(8),
+        "recall": [f"{value:.2f} [0.00, 1.00]" if value > 0.1 else "–" for value in recalls],
+    })  # fmt: skip
+    dot = io.BytesIO()
+    Image.new("RGB", (300, 200)).save(dot, "png")
+    source = f"data:image/png;base64,{base64.b64encode(dot.getvalue()).decode()}"
+    summary = {"name": EVIL[0], "n_images": 12, "split_kind": "official", "data_hash": "d" * 16, "plan_hash": "p" * 16,
+               "warnings": list(EVIL), "overrides": list(EVIL)}  # fmt: skip
+    page = render(
+        summary, subject="the classifier", heading="How good is the classifier?", warnings=EVIL[:1], notes=EVIL,
+        tables=[Table("Per class", frame), Table("Rest", frame.head(2), 7)], config="".join(EVIL),
+        figures=[{"name": EVIL[0], "caption": EVIL[1], "source": source, "width": "300"}],
+    )  # fmt: skip
+    made = tmp_path_factory.mktemp("plain") / "classifier.html"
+    made.write_text(page, encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory):
     with chromium(tmp_path_factory.mktemp("profile")) as page:
         yield page
 
 
-@pytest.fixture
-def page(browser: Page, file: Path) -> Page:
+def opened(browser: Page, file: Path) -> Page:
     """The page, newly opened on a desktop."""
     browser.size(1280, 900)
     browser.requests.clear()
@@ -46,8 +75,20 @@ def page(browser: Page, file: Path) -> Page:
     return browser
 
 
-def test_it_asks_nobody_and_complains_of_nothing(page: Page, file: Path) -> None:
-    assert page.requests[0] == file.as_uri()
+@pytest.fixture
+def page(browser: Page, file: Path) -> Page:
+    return opened(browser, file)
+
+
+@pytest.fixture(params=["file", "plain"])
+def each(browser: Page, request: pytest.FixtureRequest) -> Page:
+    """Both pages, one after the other."""
+    return opened(browser, request.getfixturevalue(request.param))
+
+
+def test_it_asks_nobody_and_complains_of_nothing(each: Page) -> None:
+    page = each
+    assert page.requests[0].startswith("file:")
     assert all(address.startswith("data:") for address in page.requests[1:])
     assert page.errors == []
     assert page.ask("[...document.images].every(image => image.complete && image.naturalWidth > 0)")
@@ -94,6 +135,29 @@ def test_a_table_is_filtered(page: Page) -> None:
     ]
 
 
+def test_a_plain_page_is_escaped_sorted_filtered_and_printed(browser: Page, plain: Path, tmp_path: Path) -> None:
+    page = opened(browser, plain)
+    assert page.ask("document.querySelectorAll('td b, td i, li i, pre b, img[onerror]').length") == 0
+    assert EVIL[1] in page.ask("document.querySelector('[aria-label=\"Per class\"]').textContent")
+    table = "document.querySelector('[aria-label=\"Per class\"] table')"
+    page.ask(f"{table}.querySelectorAll('th button')[2].focus()")
+    for order in ("ascending", "descending"):
+        page.press("Enter", "\r")
+        shown = [
+            float(one) for one in page.ask(f"[...{table}.tBodies[0].rows].map(row => row.cells[2].dataset.sort)") if one
+        ]
+        assert len(shown) >= 6
+        assert shown == sorted(shown, reverse=order == "descending")
+    page.ask("document.querySelector('#tables ~ .filter input').focus()")
+    for letter in "vessel":
+        page.press(letter, letter)
+    assert page.ask(f"[...{table}.tBodies[0].rows].filter(row => !row.hidden).length") == 1
+    assert len(re.findall(rb"/Type\s*/Page\b", page.printed(tmp_path / "page.pdf").read_bytes())) <= 2
+    page.call("Emulation.setEmulatedMedia", media="print")
+    assert page.ask("['nav', '.filter'].map(name => getComputedStyle(document.querySelector(name)).display)") == ["none"] * 2  # fmt: skip  # noqa: E501
+    page.call("Emulation.setEmulatedMedia", media="")
+
+
 def test_images_switch_their_maps_by_method(page: Page) -> None:
     maps = "[...document.querySelectorAll('.tiles .map')].map(image => image.src)"
     first = page.ask(maps)
@@ -112,9 +176,10 @@ def test_images_switch_their_maps_by_method(page: Page) -> None:
     assert page.ask("seen.textContent") == "weak: 1 of 12 images shown"
 
 
-def test_a_phone_scrolls_tables_and_nothing_else(page: Page, file: Path) -> None:
+def test_a_phone_scrolls_tables_and_nothing_else(each: Page) -> None:
+    page = each
     page.size(390, 844, mobile=True)
-    page.open(file.as_uri())
+    page.open(page.requests[0])
     assert page.ask("document.documentElement.scrollWidth") == 390
     wide = """[...document.querySelectorAll('main *')].filter(one => !one.closest('.scroll, table')
         && one.getBoundingClientRect().right > 391).map(one => one.outerHTML.slice(0, 80))"""
@@ -135,7 +200,8 @@ def test_paper_shows_what_is_folded_and_no_controls(page: Page, tmp_path: Path) 
     page.call("Emulation.setEmulatedMedia", media="")
 
 
-def test_a_screen_reader_is_told_what_is_what(page: Page) -> None:
+def test_a_screen_reader_is_told_what_is_what(each: Page) -> None:
+    page = each
     found = page.names()
     roles = [role for role, _ in found]
     assert roles.count("main") == roles.count("banner") == roles.count("navigation") == 1
@@ -146,11 +212,12 @@ def test_a_screen_reader_is_told_what_is_what(page: Page) -> None:
     for role, name in found:
         if role in ("button", "link", "searchbox", "textbox", "combobox", "slider", "checkbox", "image", "region"):
             assert name.strip(), role
-    assert {"columnheader", "rowheader", "figure"} <= set(roles)
+    assert {"columnheader", "figure"} <= set(roles)
     assert page.ask("[...document.querySelectorAll('nav a')].every(a => document.querySelector(a.hash))")
 
 
-def test_the_tab_key_meets_everything_in_the_order_of_the_page(page: Page) -> None:
+def test_the_tab_key_meets_everything_in_the_order_of_the_page(each: Page) -> None:
+    page = each
     wanted = page.ask("""[...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')]
         .filter(one => one.checkVisibility() && one.type !== 'hidden').length""")
     page.ask("window.met = []; document.addEventListener('focusin', event => met.push(event.target))")

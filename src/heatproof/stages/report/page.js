@@ -25,7 +25,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
   if (rows.length < 6) continue;
   const field = made("input", { type: "search", id: `filter${++filters}`, autocomplete: "off" });
   const count = made("span", { className: "dim", role: "status" });
-  field.setAttribute("aria-label", `Filter rows: ${table.closest("section")?.querySelector("h2")?.textContent ?? ""}`);
+  field.setAttribute("aria-label", `Filter rows: ${table.closest(".scroll")?.ariaLabel ?? ""}`);
   field.addEventListener("input", () => {
     const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
     let shown = 0;

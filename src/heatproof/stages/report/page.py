@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -167,7 +168,10 @@ def _text(value: object) -> str:
 
 
 def _sortable(value: object) -> str:
-    """Text that sorts: a number in full, else the text itself; nothing where a value is undefined."""
+    """Text that sorts: a number in full, that of `0.91 [0.85, 0.95]`, else the text itself; nothing where a value is
+    undefined."""
     if isinstance(value, (int, float)):
         return repr(float(value)) if np.isfinite(value) else ""
-    return "" if value in ("–", "") else str(value)
+    text = str(value)
+    with_ends = re.match(r"(-?\d[\d.]*(?:e[+-]\d+)?) \[", text)
+    return with_ends[1] if with_ends else "" if text == "–" else text

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from heatproof.stages.report.page import environment
+from heatproof.stages.report.page import environment, frame_of
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,7 @@ def render(
     config: str,
 ) -> str:
     """One file that works offline; every text in it is escaped. `subject`: what its title says after the run's name."""
-    shown = [
-        {
-            "title": one.title,
-            "heads": list(one.text.columns),
-            "rows": one.text.to_numpy().tolist(),
-            "hidden": one.hidden,
-        }
-        for one in tables
-        if len(one.text)
-    ]
+    shown = [{**frame_of(one.text), "title": one.title, "hidden": one.hidden} for one in tables if len(one.text)]
     return environment().get_template("plain.html").render(
         summary=summary, subject=subject, heading=heading, warnings=warnings, notes=notes, tables=shown,
         figures=figures, config=config,
