@@ -209,3 +209,26 @@ def test_methods_whose_maps_are_one_are_reported_as_one(tmp_path):
     kept = explained(tmp_path, methods, keep_copies=True)
     assert [str(method.name) for method in kept.methods] == [str(method.name) for method in methods]
     assert kept.remarks == maps.remarks
+
+
+@pytest.mark.parametrize("keep_copies", [False, True])
+def test_votes_count_two_methods_that_are_one_only_once(tmp_path, counted, keep_copies):
+    gradcam, hirescam, occlusion = (
+        Method(MethodName(name), bind("explainer", name, settings))
+        for name, settings in (("gradcam", {}), ("hirescam", {}), ("occlusion", {"patch": 4, "stride": 4}))
+    )
+    vote = Method(MethodName("votes"), bind("explainer", "votes"), of=(gradcam, hirescam, occlusion))
+    shifted = Method(MethodName("shifted-votes"), vote.explainer, control_of="votes", alter="shifted", of=vote.of)
+    maps = explained(tmp_path, [gradcam, hirescam, occlusion, vote, shifted], keep_copies=keep_copies)
+    by_name = {str(method.name): method for method in maps.methods}
+    assert by_name["votes"].of == by_name["shifted-votes"].of == (gradcam, occlusion)
+    assert ("hirescam" in by_name) == keep_copies
+    assert "votes counts methods that are one only once: it is made of gradcam, occlusion." in maps.remarks
+    assert {0.0, 0.5, 1.0} >= set(np.unique(maps.array("votes")).tolist())
+    alone = explained(
+        tmp_path / "alone", [gradcam, occlusion, Method(vote.name, vote.explainer, of=(gradcam, occlusion))]
+    )
+    np.testing.assert_array_equal(maps.array("votes"), alone.array("votes"))
+    counted.clear()
+    explained(tmp_path, [gradcam, hirescam, occlusion, vote, shifted], keep_copies=keep_copies)
+    assert counted == []

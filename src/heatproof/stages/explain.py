@@ -35,6 +35,8 @@ from heatproof.base.targets import predicted_classes, targets_of
 VERSION = 4
 # What a map was made from, beside it in its folder of the store.
 PARTS = ("raw", "views", "seen", "leave_one_out")
+# How a method may be altered whose maps are made here; the others are made from those.
+MADE = (None, "other_class", "random_weights")
 # Images that the blur of the "blurred" controls is matched on.
 MATCHED = 64
 
@@ -56,7 +58,8 @@ def explain(
 
     `keep_views`: the parts of a fusion are kept, too (`Maps.parts`), which takes 2 V times the room of its maps. Of
     methods under test that turn out to be one only the first is left, with its controls, and a remark names the others;
-    `keep_copies`: all are (the shards of a run must have the same methods).
+    `keep_copies`: all are (the shards of a run must have the same methods). Methods that combine others count copies
+    among those once.
 
     Raises HeatproofError where there is nothing to explain or `settings.target` is no class.
     """
@@ -69,7 +72,7 @@ def explain(
     targets = targets_of(samples, classifier.classes, rows, predicted, settings.target)
     ids = [str(image) for image in samples.table["image"].iloc[rows]]
     methods = [_known(method, ids) for method in methods]
-    made = [method for method in methods if method.alter in (None, "other_class", "random_weights")]
+    made = [method for method in methods if method.alter in MADE]
     images = {
         "data": samples.data_hash,
         "images": ids,
@@ -80,19 +83,28 @@ def explain(
         "version": VERSION,
         **({"views": True} if keep_views else {}),
     }
-    folders: dict[str, Path] = {}
     passes = {"maps": 0, "again": 0}
-    missing = []
-    for method in made:
-        found = store.find("maps", identity_of(method, images))
-        if found is None:
-            missing.append(method)
-        else:
-            folders[str(method.name)] = found
-    if missing:
-        folders |= _explain_missing(
-            samples, classifier, rows, targets, missing, images, settings, protocol, store, progress, passes
-        )
+
+    def mapped(wanted: Sequence[Method]) -> dict[str, Path]:
+        """Folders of the maps of some methods, those that are missing made together."""
+        folders = {str(method.name): store.find("maps", identity_of(method, images)) for method in wanted}
+        known = {name: folder for name, folder in folders.items() if folder is not None}
+        missing = [method for method in wanted if str(method.name) not in known]
+        if missing:
+            known |= _explain_missing(
+                samples, classifier, rows, targets, missing, images, settings, protocol, store, progress, passes
+            )
+        return known
+
+    folders = mapped(made)
+    same = _same_methods(made, folders)
+    remarks = in_words(same, len(rows))
+    methods, twice = _counted_once(methods, same)
+    if twice:
+        made = [method for method in methods if method.alter in MADE]
+        folders |= mapped([method for method in made if method.of])
+        same = _same_methods(made, folders)
+        remarks = (*in_words(same, len(rows)), *twice)
     by_name = {str(method.name): method for method in made}
     final = list(made)
     for method in methods:
@@ -104,7 +116,6 @@ def explain(
             final.append(method)
     order = {str(method.name): place for place, method in enumerate(methods)}
     final.sort(key=lambda method: order[str(method.name)])
-    same = _same_methods(made, folders)
     final = final if keep_copies else _without_copies(final, same)
     folders = {str(method.name): folders[str(method.name)] for method in final if str(method.name) in folders}
     return Maps(
@@ -117,7 +128,7 @@ def explain(
         {name: _status(folder / "maps.npy") for name, folder in folders.items()},
         {name: _notes(folder) for name, folder in folders.items()},
         passes,
-        in_words(same, len(rows)),
+        remarks,
         {name: held for name, folder in folders.items() if (held := _parts(folder))},
     )
 
@@ -301,6 +312,23 @@ def _same_methods(methods: Sequence[Method], folders: Mapping[str, Path]) -> lis
     """Groups of methods under test whose maps are one."""
     names = [str(method.name) for method in methods if method.control_of is None]
     return equal_groups({name: np.load(folders[name] / "maps.npy", mmap_mode="r") for name in names})
+
+
+def _counted_once(methods: Sequence[Method], groups: Sequence[Sequence[str]]) -> tuple[list[Method], tuple[str, ...]]:
+    """The methods, those that combine others (votes) without copies among them, and remarks that say so. Only methods
+    with a row of their own are known to be copies."""
+    first = {name: group[0] for group in groups for name in group}
+    result, remarks = [], []
+    for method in methods:
+        kept = {first.get(str(part.name), str(part.name)): part for part in reversed(method.of)}
+        parts = tuple(part for part in method.of if part in kept.values())
+        if len(parts) < len(method.of):
+            method = replace(method, of=parts)
+            if method.alter is None:
+                left = ", ".join(str(part.name) for part in parts)
+                remarks.append(f"{method.name} counts methods that are one only once: it is made of {left}.")
+        result.append(method)
+    return result, tuple(remarks)
 
 
 def _without_copies(methods: Sequence[Method], groups: Sequence[Sequence[str]]) -> list[Method]:
