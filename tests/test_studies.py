@@ -10,6 +10,7 @@ import yaml
 from commands import heatproof
 
 from heatproof.base import compose, registry, study
+from heatproof.base.errors import HeatproofError
 from heatproof.base.layers import head_names
 from heatproof.base.nets import build_net, untrained
 from heatproof.base.registry import hash_of
@@ -62,7 +63,8 @@ def test_robustcam_ct_is_planned_as_published(slices: Path) -> None:
     assert settings["lime"]["absolute"] and settings["shap"]["absolute"]  # noqa: PT018
     kinds = Counter(choice.metric.name for choice in found["cascade", "sound"].metrics)
     assert kinds == {"randomization": 2}
-    assert not {"lime", "shap"} & {str(method.name) for method in found["cascade", "sound"].methods}
+    some = [str(method.name) for method in found["cascade", "sound"].methods if method.control_of is None]
+    assert some == ["gradcam", "gradcam:robustcam10.mean", "gradcam:robustcam10.median"]
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +213,35 @@ def test_scales_and_arms_on_request_compose(name: str) -> None:
     assert {job.config["protocol"] for job in jobs} == {"study"}
 
 
+def test_given_weights_go_to_the_arms_that_take_them(chests: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "my nets, of 2026" / "squeezenet.pth"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    data = ("study=pneumonia", f"dataset.root={chests}", "scale=small", "protocol=sound")
+    lone = {arm: plan.hash for arm, _, plan in plans(*data, "arm=mlp,cnn")}
+    found = {arm: plan for arm, _, plan in plans(*data, "arm=mlp,cnn,given", f"given={weights}")}
+    assert list(found) == ["mlp", "cnn", "given"]
+    assert found["given"].model.settings["weights"] == str(weights)
+    assert {arm: found[arm].hash for arm in lone} == lone, "no number of the others changes"
+    assert not any(str(weights) in plan.title() for plan in found.values())
+    ((_, _, alone),) = plans(*data, "arm=given", f"model.weights={weights}")
+    assert alone.hash == found["given"].hash
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        (["arm=mlp,given"], r"given: this arm takes a file of weights of squeezenet1_0, and there is none.*given=FILE"),
+        (["arm=given", "given=no.pth"], r"given: no such file, got .*no\.pth.*given=FILE"),
+        (["arm=mlp,cnn", "given=some.pth"], r"given: none of these arms of pneumonia takes .*arm=given"),
+    ],
+)
+def test_given_weights_that_are_not_there(chests: Path, overrides: list[str], said: str) -> None:
+    with pytest.raises(HeatproofError, match=said) as raised:
+        list(plans("study=pneumonia", f"dataset.root={chests}", "scale=small", *overrides))
+    assert len(raised.value.faults) == 1
+
+
 # With `pneumonia` the two that take least time: they are run by default.
 FAST = ("mammography",)
 GIVEN = {
@@ -225,7 +256,7 @@ GIVEN = {
 @pytest.mark.parametrize("name", [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for name in GIVEN])
 def test_smoke_with_given_weights(name: str, tmp_path: Path) -> None:
     folder, row = GIVEN[name]
-    weights = f"model.weights={SQUEEZENET.resolve()}"
+    weights = f"given={SQUEEZENET.resolve()}"
     done = heatproof(f"study={name}", "scale=smoke", f"dataset.root={(SHARED / folder).resolve()}", weights,
                      work=tmp_path)  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -86,6 +86,12 @@ def test_typos_get_one_message_with_the_choices() -> None:
     assert found == "arm: the study bare has none to choose, got 'small'."
     (found,) = faults("scale=smoke")
     assert found.startswith("scale: belongs to a study, and none is chosen by study=NAME, got 'scale=smoke'.")
+    (found,) = faults("given=nets/squeezenet.pth")
+    assert found.startswith("given: belongs to a study, and none is chosen by study=NAME, got 'given=nets/squeezenet")
+    (found,) = faults("study=pilot", "given=nets/squeezenet.pth")
+    assert found == (
+        "given: none of these arms of pilot takes a file of weights, got 'nets/squeezenet.pth'. No arm of pilot does."
+    )
     (found,) = faults("study=pilot,bare")
     assert found.startswith("study: one study at a time")
 

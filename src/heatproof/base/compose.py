@@ -40,7 +40,7 @@ from heatproof.base.trained import expanded
 
 CONFIG = "config"
 # Keys whose value is a path or a pattern: blanks, commas and brackets in it are meant literally.
-PATH_KEY = re.compile(r"(?:.*\.)?(?:root|weights|masks|folder|file|runs|image|checkpoint|\w+_pattern)")
+PATH_KEY = re.compile(r"(?:.*\.)?(?:root|weights|given|masks|folder|file|runs|image|checkpoint|\w+_pattern)")
 PLAIN = re.compile(r"[A-Za-z_./][\w./-]*", re.ASCII)
 LITERAL = {"null", "true", "false", "nan", "inf"}
 
@@ -121,6 +121,11 @@ def command(
                 jobs.append(job)
             for text in faults:
                 found.setdefault(text, []).append(number)
+    if jobs:
+        try:
+            study.check_given([job.config for job in jobs])
+        except HeatproofError as error:
+            found |= dict.fromkeys(error.faults, list(range(len(lists))))
     if found:
         raise HeatproofError(*(_with_jobs(text, numbers, lists) for text, numbers in found.items()))
     return Command(tuple(texts), tuple(jobs), sweep, tuple(checked))

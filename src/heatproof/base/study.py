@@ -17,6 +17,8 @@ from heatproof.base.errors import Faults, HeatproofError, fault
 from heatproof.base.typed import checked
 
 FACETS = ("arm", "protocol", "scale")
+# The key of the file of weights for arms that say `model.weights: ${given}`.
+GIVEN = "given"
 ABOUT = ("title", "source", "flaws", "remarks", "published", "claims")
 # What a claim may be tested against beside a method by its name and a number.
 RELATIVES = ("single", "blurred")
@@ -113,12 +115,13 @@ def placed(overrides: Sequence[str]) -> list[str]:
     >>> placed(["study=pneumonia", "scale=smoke", "seed=1"])
     ['study=pneumonia', 'study/pneumonia/scale=smoke', 'seed=1']
 
-    Raises: HeatproofError for a study that there is not, several at once, or an arm or a scale without a study.
+    Raises: HeatproofError for a study that there is not, several at once, or an arm, a scale or `given=` without a study.
     """
     study = next((text.partition("=")[2].strip("'\"") for text in overrides if _key(text) == "study"), "null")
     short = [text for text in overrides if _key(text) in FACETS]
     if study in ("null", ""):
-        lone = [text for text in short if _key(text) != "protocol" and text.partition("=")[2] != "null"]
+        owned = (*short, *(text for text in overrides if _key(text) == GIVEN))
+        lone = [text for text in owned if _key(text) != "protocol" and text.partition("=")[2] != "null"]
         if lone:
             wrong = "belongs to a study, and none is chosen by study=NAME"
             raise HeatproofError(*(fault(_key(text), wrong, got=text, choices=names()) for text in lone))
@@ -163,6 +166,25 @@ def told(study: str, facet: str, option: str) -> dict[str, Any]:
         if isinstance(entry, Mapping):
             groups |= {str(key).removeprefix("override ").lstrip("/"): value for key, value in entry.items()}
     return {**groups, **{key: value for key, value in _flat(content) if not key.startswith("hydra.")}}
+
+
+def takes_given(config: Mapping[str, Any]) -> bool:
+    """Whether the arm of a composed config is one of those whose weights are `given=FILE`."""
+    name, arm = config.get("study"), config.get("arm")
+    return name is not None and arm is not None and told(name, "arm", arm).get("model.weights") == f"${{{GIVEN}}}"
+
+
+def check_given(configs: Sequence[Mapping[str, Any]]) -> None:
+    """Raises: HeatproofError where `given=FILE` is said and none of a command's jobs takes it."""
+    said = next((config for config in configs if config.get("study") and config.get(GIVEN)), None)
+    if said is None or any(takes_given(config) for config in configs):
+        return
+    name = str(said["study"])
+    takers = [arm for arm in options(name, "arm") if takes_given({"study": name, "arm": arm})]
+    raise HeatproofError(
+        fault(GIVEN, f"none of these arms of {name} takes a file of weights", got=said[GIVEN],
+              hint=f"Ask for one that does: arm={','.join(takers)}." if takers else f"No arm of {name} does.")
+    )  # fmt: skip
 
 
 def study_of(name: str) -> Study:

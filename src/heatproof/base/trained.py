@@ -60,12 +60,15 @@ def trained_in(folder: str | Path) -> Trained:
 
 
 def expanded(overrides: Sequence[str]) -> list[str]:
-    """The overrides with what `image=` and `model.checkpoint=` stand for; what is said beside them stays as it is said.
+    """The overrides with what `image=`, `model.checkpoint=` and `stage=report` stand for; what is said beside them stays.
 
-    A picture takes the place of the data set, a checkpoint that of the training, and both together need no more.
+    A picture takes the place of the data set, a checkpoint that of the training, and both together need no more. A
+    report of earlier runs has a name of its own.
 
     >>> expanded(["image=a.png", "views=none"])[-3:]
     ['metrics=[]', 'controls=[]', 'eval.images=null']
+    >>> expanded(["stage=report", "report.runs=old"])[-1]
+    'name=report'
     """
     said = {text.lstrip("+~").partition("=")[0]: text.partition("=")[2] for text in overrides}
     more: list[str] = []
@@ -101,6 +104,8 @@ def expanded(overrides: Sequence[str]) -> list[str]:
             data = "images" if "image" in said else said.get("dataset", "phantom")
             more += [f"name={data}_{run.name}"]
         more += ["train=none"]
+    if said.get("stage") == "report":
+        more += ["name=report"]
     return [*overrides, *dict.fromkeys(text for text in more if text.partition("=")[0] not in said)]
 
 

@@ -51,7 +51,7 @@ Examples:
   heatproof dataset=image_folder dataset.root=FOLDER model=squeezenet1_0 model.weights=FILE train=frozen
   heatproof 'explainer=[gradcam,gradcam_plus_plus]' views=robustcam10 protocol=study
   heatproof -m model=small_cnn,mobilenet_v2 seed=1,2 hydra/launcher=joblib
-  heatproof study=robustcam_ct scale=smoke dataset.root=FOLDER model.weights=FILE
+  heatproof study=robustcam_ct scale=smoke dataset.root=FOLDER given=FILE
 
 A folder named by HEATPROOF_CONF adds options of your own (YAML) and the Python functions behind them.
 Results: results/latest, with report.html. Stored work: ~/.cache/heatproof, or HEATPROOF_STORE.

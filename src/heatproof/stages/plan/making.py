@@ -12,7 +12,7 @@ from heatproof.base.records import Method
 from heatproof.base.registry import Bound
 from heatproof.base.settings import Compute, EvalSettings, ExplainSettings, LoadSettings, MeasureSettings
 from heatproof.base.shards import BLOCK, blocks_of, shard_of
-from heatproof.base.study import study_of
+from heatproof.base.study import study_of, takes_given
 from heatproof.base.trained import Trained, trained_in
 from heatproof.stages.plan.cost import passes_of, seconds_of
 from heatproof.stages.plan.data import Counts, check_counts, counted, source_of
@@ -37,6 +37,7 @@ ROOT_TYPES = {
     "sign": "str",
     "controls": "tuple[str, ...]",
     "anew": "bool",
+    "given": "str | None",
 }
 SECTIONS = (
     "dataset", "model", "train", "explainer", "views", "metrics", "explain", "eval", "tracking", "report", "sweep",
@@ -102,7 +103,7 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
     if model and train:
         check_name(model, faults)
         if not looks and config["model"].get("checkpoint") is None:
-            check_weights(model, train, faults)
+            check_weights(model, train, faults, given=_given(config))
         _check_fit(model, methods, faults)
     if report and tracking and report.runs is not None and root["stage"] != "report" and not tracking.upload:
         faults.add("report.runs", "earlier runs are reported, or sent, not run again", got=report.runs,
@@ -161,7 +162,7 @@ def _without_unchosen(config: dict[str, Any]) -> dict[str, Any]:
     if config.get("study") is None:
         return config
     entries = config["explainer"].items()
-    chosen = {label: one for label, one in entries if not isinstance(one, Mapping) or "method" in one}
+    chosen = {label: one for label, one in entries if not isinstance(one, Mapping) or one.get("method") is not None}
     return {**config, "explainer": chosen}
 
 
@@ -173,6 +174,11 @@ def _with_earlier(config: dict[str, Any], faults: Faults) -> tuple[dict[str, Any
             found = trained_in(str(folder))
             return {**config, "model": {**found.model, "checkpoint": str(folder)}}, found
     return config, None
+
+
+def _given(config: Mapping[str, Any]) -> bool:
+    """Whether the weights are those of `given=FILE`, for a study's arm that takes them from there."""
+    return takes_given(config) and config["model"].get("weights") == config.get("given")
 
 
 def _as_text(config: Mapping[str, Any]) -> dict[str, Any]:

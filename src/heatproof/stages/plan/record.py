@@ -13,7 +13,7 @@ from heatproof.base.study import spoken
 from heatproof.base.trained import Trained
 
 # Overrides that the name of a run says already, or that change no number.
-UNTOLD = ("dataset", "model", "name", "dataset.root", "model.weights", "device", "stage", "image", "study")
+UNTOLD = ("dataset", "model", "name", "dataset.root", "model.weights", "given", "device", "stage", "image", "study")
 TITLE = 120  # characters
 
 

@@ -63,11 +63,18 @@ def check_name(model: Bound, faults: Faults) -> None:
             getattr(module, "check_name", lambda _name: None)(name)
 
 
-def check_weights(model: Bound, train: TrainSettings, faults: Faults) -> None:
-    """Note weights that are missing, for a training that keeps some of them."""
+def check_weights(model: Bound, train: TrainSettings, faults: Faults, *, given: bool = False) -> None:
+    """Note weights that are missing, for a training that keeps some of them. `given`: they are those of `given=FILE`."""
     weights = model.settings.get("weights")
+    if given and weights is None:
+        faults.add("given", f"this arm takes a file of weights of {model.settings.get('name')}, and there is none",
+                   hint="Name it: given=FILE.")  # fmt: skip
+        return
     if weights is not None and weights != "imagenet" and not Path(weights).expanduser().is_file():
-        faults.add("model.weights", "no such file; a file, imagenet or null is expected", got=weights)
+        if given:
+            faults.add("given", "no such file", got=weights, hint="Name a file of weights: given=FILE.")
+        else:
+            faults.add("model.weights", "no such file; a file, imagenet or null is expected", got=weights)
     if weights is None and train.policy != "scratch":
         what = {
             "none": "explains a net as it is",

@@ -23,7 +23,8 @@ from heatproof.stages.report.tables import latex, markdown, rounded
 NAME = "study"
 PROTOCOLS = {"study": "study protocol", "sound": "sound protocol"}
 # Overrides that change no number, or that the table of runs shows.
-UNTOLD = ("study", "dataset.root", "model.weights", "device", "tracking", "report", "hydra", "seed", "name", "sweep")
+UNTOLD = ("study", "dataset.root", "model.weights", "given", "device", "tracking", "report", "hydra", "seed", "name",
+          "sweep")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -184,7 +185,12 @@ def _page(
         yield "p adjusted (Holm) over all comparisons of all claims.\n"
         shown = ["number", "comparison", "expected", "protocol", "difference", "lo", "hi", "margin", "n", "p_holm",
                  "as_claimed"]  # fmt: skip
-        yield markdown(rounded(outcomes[shown].astype({"number": "Int64"})))
+        yield markdown(rounded(outcomes[shown]).assign(number=_numbers(outcomes["number"])))
+
+
+def _numbers(numbers: pd.Series) -> list[str]:
+    """Numbers of claims as text; claims of nobody have none."""
+    return ["–" if pd.isna(number) else f"{number:.0f}" for number in numbers]
 
 
 def remarks(study: Study, runs: Runs) -> Iterator[str]:
