@@ -125,7 +125,7 @@ def command(
         try:
             study.check_given([job.config for job in jobs])
         except HeatproofError as error:
-            found |= dict.fromkeys(error.faults, list(range(len(lists))))
+            found |= {text: list(range(len(lists))) for text in error.faults}
     if found:
         raise HeatproofError(*(_with_jobs(text, numbers, lists) for text, numbers in found.items()))
     return Command(tuple(texts), tuple(jobs), sweep, tuple(checked))

@@ -115,7 +115,8 @@ def placed(overrides: Sequence[str]) -> list[str]:
     >>> placed(["study=pneumonia", "scale=smoke", "seed=1"])
     ['study=pneumonia', 'study/pneumonia/scale=smoke', 'seed=1']
 
-    Raises: HeatproofError for a study that there is not, several at once, or an arm, a scale or `given=` without a study.
+    Raises: HeatproofError for a study that there is not, several at once, or an arm, a scale or weights (`given=`)
+    without one.
     """
     study = next((text.partition("=")[2].strip("'\"") for text in overrides if _key(text) == "study"), "null")
     short = [text for text in overrides if _key(text) in FACETS]

@@ -60,7 +60,7 @@ def trained_in(folder: str | Path) -> Trained:
 
 
 def expanded(overrides: Sequence[str]) -> list[str]:
-    """The overrides with what `image=`, `model.checkpoint=` and `stage=report` stand for; what is said beside them stays.
+    """The overrides with what `image=`, `model.checkpoint=` and `stage=report` stand for; what is said stays.
 
     A picture takes the place of the data set, a checkpoint that of the training, and both together need no more. A
     report of earlier runs has a name of its own.

@@ -64,7 +64,7 @@ def check_name(model: Bound, faults: Faults) -> None:
 
 
 def check_weights(model: Bound, train: TrainSettings, faults: Faults, *, given: bool = False) -> None:
-    """Note weights that are missing, for a training that keeps some of them. `given`: they are those of `given=FILE`."""
+    """Note weights that are missing, for a training that keeps some. `given`: they are those of `given=FILE`."""
     weights = model.settings.get("weights")
     if given and weights is None:
         faults.add("given", f"this arm takes a file of weights of {model.settings.get('name')}, and there is none",
