@@ -29,6 +29,7 @@ ORDERED = (
     *("faith", "fidelity", "comprehensiveness", "sufficiency", "aopc_morf", "abpc", "deletion", "insertion", "road"),
     *("loc_acc", "pointing_game", "hit_rate", "relevance_rank", "mask_iou", "iou_best", "pixel_auc", "pixel_ap"),
     *("lesion_hit", "idsds", "faithfulness_correlation", "average_drop", "average_increase", "average_gain"),
+    "smoothness",
 )
 SMALL = {"grid": 2, "steps": 4, "subsets": 5, "size": 2, "shares": [0.2, 0.5]}
 QUICK = settings(max_examples=12, deadline=None, derandomize=True)

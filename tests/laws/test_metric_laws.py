@@ -21,7 +21,7 @@ SIZED = {
     *("stability", "consist_pearson", "max_sensitivity", "avg_sensitivity", "equivariance"),
     *("aopc_morf", "aopc_lerf", "abpc", "idsds", "faithfulness_correlation", "infidelity"),
     *("average_drop", "average_increase", "average_gain", "adcc", "energy_pointing"),
-    *("concentration", "gini", "entropy", "effective_area", "box_iou", "uncertainty"),
+    *("concentration", "gini", "entropy", "effective_area", "smoothness", "box_iou", "uncertainty"),
 }
 RANKED = [name for name in SOUND if name not in SIZED]
 FLOORED = ("consist_iou", "stability", "consist_pearson", "view_variance", "view_iou", "view_spearman")
@@ -162,6 +162,8 @@ ALONE = {
     *("max_sensitivity", "avg_sensitivity", "equivariance"),
     # Of the sorted values alone: a shifted copy has the same.
     *("concentration", "gini", "entropy", "effective_area"),
+    # And the same smoothness, but for a seam.
+    "smoothness",
     # Of the fusion's views, not of where its map is high.
     "uncertainty",
     # Maps of two random nets and of other images stand in columns of their own: passing means not to be above them.

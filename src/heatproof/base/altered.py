@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from heatproof.base import fields
@@ -48,29 +48,30 @@ def gaussian_blur(maps: Float[Tensor, "b h w"], sd: float) -> Float[Tensor, "b h
     return x
 
 
-def correlation_length(maps: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
-    """Distance in pixels at which a map's autocorrelation (mean over directions) falls below 1/e; NaN where constant.
+def correlation_length(maps: Float[Tensor, "b h w"], valid: Bool[Tensor, "b h w"] | None = None) -> Float[Tensor, " b"]:
+    """Distance in pixels at which a map's autocorrelation (mean over directions) falls below 1/e, at most half the
+    shorter side; NaN where the map is constant.
 
-    Autocorrelation without wrap-around, each lag divided by its number of pixel pairs; linear between whole pixels.
+    Autocorrelation without wrap-around, each lag divided by its number of pairs of valid pixels (None: all are), lags
+    without a pair left out; linear between whole pixels.
     """
     b, h, w = maps.shape
-    centred = maps.double() - maps.double().mean((1, 2), keepdim=True)
+    weights = torch.ones(1, h, w, dtype=torch.float64, device=maps.device) if valid is None else valid.double()
+    values = maps.double()
+    mean = (values * weights).sum((1, 2), keepdim=True) / weights.sum((1, 2), keepdim=True)
     size = (2 * h, 2 * w)
-    power = torch.fft.rfft2(centred, s=size).abs() ** 2
-    auto = torch.fft.irfft2(power, s=size)
-    pairs = torch.fft.irfft2(
-        torch.fft.rfft2(torch.ones(1, h, w, dtype=torch.float64, device=maps.device), s=size).abs() ** 2, s=size
-    )
-    auto = auto / pairs.round().clamp_min(1)
+    pairs = _autocorrelation(weights, size).round()
+    auto = _autocorrelation((values - mean) * weights, size) / pairs.clamp_min(1)
     dy = torch.fft.fftfreq(2 * h, 1 / (2 * h), device=maps.device)[:, None]
     dx = torch.fft.fftfreq(2 * w, 1 / (2 * w), device=maps.device)[None]
     ring = torch.sqrt(dy**2 + dx**2).round().long()
     last = min(h, w) // 2
     inside = ring <= last
-    counts = torch.bincount(ring[inside], minlength=last + 1).double()
-    profile = torch.zeros(b, last + 1, dtype=torch.float64, device=maps.device)
-    profile.index_add_(1, ring[inside], auto[:, inside])
-    profile = profile / counts
+    profile, counts = (
+        torch.zeros(len(lags), last + 1, dtype=torch.float64, device=maps.device).index_add_(1, ring[inside], lags)
+        for lags in (auto[:, inside], (pairs > 0)[:, inside].double())
+    )
+    profile = profile / counts.clamp_min(1)
     profile = profile / profile[:, :1]
     below = profile < 1 / math.e
     first = torch.where(below.any(1), below.double().argmax(1), torch.full((b,), last, device=maps.device))
@@ -78,7 +79,13 @@ def correlation_length(maps: Float[Tensor, "b h w"]) -> Float[Tensor, " b"]:
     p0 = profile.gather(1, before[:, None])[:, 0]
     p1 = profile.gather(1, first[:, None])[:, 0]
     step = ((p0 - 1 / math.e) / (p0 - p1)).clamp(0, 1)
-    return torch.where(below.any(1), before + step, first.double())
+    length = torch.where(below.any(1), before + step, first.double())
+    return torch.where(profile[:, 0].isnan(), torch.nan, length)
+
+
+def _autocorrelation(maps: Float[Tensor, "b h w"], size: tuple[int, int]) -> Float[Tensor, "b u v"]:
+    """Sums of products at every lag, none of them around the border."""
+    return torch.fft.irfft2(torch.fft.rfft2(maps, s=size).abs() ** 2, s=size)
 
 
 def matched_blur_px(single: Float[Tensor, "b h w"], fused: Float[Tensor, "b h w"]) -> float:

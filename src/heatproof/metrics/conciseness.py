@@ -1,7 +1,8 @@
-"""Conciseness: how concentrated a map is. None of these is good or bad by itself: a map may be sharp in a wrong place.
+"""Conciseness: how concentrated and how smooth a map is. None of these is good or bad by itself: a map may be sharp in a
+wrong place.
 
-Conventions: positive part of the map over its valid pixels, as shares of its sum. They are defined on constant maps;
-where nothing is positive they are undefined (`zero`).
+Conventions: positive part of the map over its valid pixels, as shares of its sum, defined on constant maps; where
+nothing is positive they are undefined (`zero`). `smoothness` takes the map as it is.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from heatproof.base.altered import correlation_length
 from heatproof.base.case import Case
 from heatproof.base.order import descending
 from heatproof.base.registry import choice
@@ -66,6 +68,25 @@ def effective_area(case: Case, *, mass: float) -> Columns:
     reached = ordered.cumsum(1) >= mass * ordered.sum(1, keepdim=True) - 1e-12
     pixels = reached.double().argmax(1) + 1
     return {"effective_area": torch.where(ordered.isnan().any(1), torch.nan, pixels.double() / n)}
+
+
+@choice(
+    better="neither",
+    range=(0, 0.5),
+    columns=("smoothness",),
+    needs=("order",),
+    shifted=False,
+    version=1,
+    source="heatproof",
+)
+def smoothness(case: Case) -> Columns:
+    """Correlation length of the map as a share of its width: the distance at which its autocorrelation falls to 1/e.
+
+    White noise blurred by a Gaussian of sd s pixels has 2 s / W, for its autocorrelation is exp(-d^2 / (4 s^2)). Over
+    pairs of valid pixels, mean over directions; a map that falls off nowhere within half its shorter side has that.
+    Undefined on constant maps. Source: definition of this package.
+    """
+    return {"smoothness": correlation_length(case.maps, case.valid) / case.maps.shape[2]}
 
 
 def _shares(case: Case) -> tuple[Float[Tensor, "b n"], Tensor]:
