@@ -58,7 +58,7 @@ def test_where_nothing_is_positive_it_is_undefined_and_never_0(name):
 
 
 def slow_smoothness(a: np.ndarray, valid: np.ndarray) -> float:
-    """The distance at which the mean product of valid pixels so far apart falls to 1/e of the variance, over the width."""
+    """The distance at which the mean product of valid pixels falls to 1/e of the variance, as a share of the width."""
     h, w = a.shape
     places = [tuple(place) for place in np.argwhere(valid)]
     centred = a - a[valid].mean()
@@ -86,6 +86,7 @@ def test_smoothness_against_all_pairs_of_valid_pixels():
     maps[3] = torch.linspace(0, 1, 11)  # a ramp
     valid = torch.rand(4, 9, 11, generator=generator) < 0.8
     valid[1] = True
+    valid[2] = torch.rand(9, 11, generator=generator) < 0.15  # no pair at some lags
     case = by_hand.case(NET, torch.rand(4, 1, 9, 11), maps, valid=valid)
     expected = [slow_smoothness(a.double().numpy(), ok.numpy()) for a, ok in zip(maps, valid, strict=True)]
     assert by_hand.run("smoothness", case)["smoothness"].tolist() == pytest.approx(expected, rel=1e-9)

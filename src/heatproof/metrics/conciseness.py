@@ -1,5 +1,4 @@
-"""Conciseness: how concentrated and how smooth a map is. None of these is good or bad by itself: a map may be sharp in a
-wrong place.
+"""Conciseness: how concentrated and how smooth a map is. None is good or bad by itself: a map may be sharp and wrong.
 
 Conventions: positive part of the map over its valid pixels, as shares of its sum, defined on constant maps; where
 nothing is positive they are undefined (`zero`). `smoothness` takes the map as it is.
