@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,17 +21,25 @@ PREVIEWED = ("flip", "rotate")  # where a run trains on the images as they are
 STAGES = ("plan", "load", "train", "predict", "explain", "measure", "report")
 
 
-def run(plan: Plan, folder: Path, *, parent: Path | None = None, progress: bool = True) -> Report:
+def run(
+    plan: Plan,
+    folder: Path,
+    *,
+    parent: Path | None = None,
+    progress: bool = True,
+    before_report: Callable[[], None] = lambda: None,
+) -> Report:
     """Carry out a plan up to its stage, write the results folder and fill its outbox; returns the report.
+    `before_report` is called when all else is done.
 
     What earlier runs stored is used again, so a run that was stopped goes on where it was.
     """
     folder.mkdir(parents=True, exist_ok=True)
     with recorded(folder, parent=parent, **plan.tracked()):
-        return _stages(plan, folder, progress)
+        return _stages(plan, folder, progress, before_report)
 
 
-def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
+def _stages(plan: Plan, folder: Path, progress: bool, before_report: Callable[[], None]) -> Report:
     from heatproof.base import notes
     from heatproof.base.device import images_at_once, keep_freed_memory
     from heatproof.base.trial import check_methods
@@ -54,6 +62,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             check_net(plan.model, len(classes), plan.load.channels, plan.load.size, plan.train)
         samples = load(plan.dataset, plan.load, store)
     if plan.stage == "load":
+        before_report()
         # What the plan says of nets, methods and metrics has no place in a report of the data.
         facts = {**facts_of(plan, clock.seconds, {"used": 0}, []), "warnings": list(dict.fromkeys(samples.remarks))}
         done = data_report(folder, samples=samples, facts=facts, **preview_of(samples, plan))
@@ -74,6 +83,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute, progress=progress
         )
     if plan.stage == "predict":
+        before_report()
         # What the plan says of methods and metrics has no place in a report of the classifier.
         remarks = list(dict.fromkeys([*samples.remarks, *classifier.remarks]))
         facts = {**facts_of(plan, clock.seconds, {"used": 0}, []), "warnings": remarks}
@@ -89,6 +99,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
             keep_copies=plan.eval.shards > 1,
         )  # fmt: skip
     if plan.picture and plan.stage is None:
+        before_report()
         facts = facts_of(plan, clock.seconds, maps.passes, [*classifier.remarks, *maps.remarks])
         done = pictures(
             folder,
@@ -115,6 +126,7 @@ def _stages(plan: Plan, folder: Path, progress: bool) -> Report:
         )  # fmt: skip
     if plan.stage == "measure":
         return stopped(folder, "measure", f"{len(scores.table)} values", ())
+    before_report()
     with clock("report"):
         done = report(
             folder, samples=samples, classifier=classifier, predictions=predictions, maps=maps, scores=scores,

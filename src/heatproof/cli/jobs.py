@@ -6,7 +6,7 @@ import logging
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -46,14 +46,14 @@ def job(cfg: DictConfig) -> None:
         carried_out(cfg)
 
 
-def carried_out(cfg: DictConfig) -> Report | None:
+def carried_out(cfg: DictConfig, *, before_report: Callable[[], None] = lambda: None) -> Report | None:
     """Plan and run one job; what goes wrong is in its log before it is raised. None where an earlier run stands for a
-    job of a sweep."""
+    job of a sweep. `before_report` is called when all but the report is done."""
     here = compose.here()
     compose.prepare()
     try:
         with disk_errors(Place("results", here.folder, FULL), Place("store", Store().root, ELSEWHERE)):
-            return _carried_out(cfg, here)
+            return _carried_out(cfg, here, before_report)
     except HeatproofError as error:
         text = "\n".join(error.faults)
         _note(text)
@@ -78,7 +78,7 @@ def _note(text: str) -> None:
         logging.raiseExceptions = before
 
 
-def _carried_out(cfg: DictConfig, here: Here) -> Report | None:
+def _carried_out(cfg: DictConfig, here: Here, before_report: Callable[[], None]) -> Report | None:
     from heatproof.flow import run
 
     plan = make_plan(compose.plain(cfg), here.overrides)
@@ -90,7 +90,7 @@ def _carried_out(cfg: DictConfig, here: Here) -> Report | None:
             note_reused(here.folder, earlier)
             return None
     with own_gpu(plan, here.launcher) as plan:
-        report = run(plan, here.folder, parent=here.sweep, progress=sys.stderr.isatty())
+        report = run(plan, here.folder, parent=here.sweep, progress=sys.stderr.isatty(), before_report=before_report)
     if wanted is not None:
         note_done(here.folder, wanted, text="\n".join([report.table_text, *report.verdicts]))
     return report

@@ -62,7 +62,7 @@ def near(path: Path) -> Path:
     return path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path
 
 
-def delivered(folders: Sequence[Path], parent: Path | None) -> str:
+def delivered(folders: Sequence[Path], parent: Path | None = None) -> str:
     """Hand outboxes to MLflow; what there is to say about it."""
     from heatproof.stages import track
 

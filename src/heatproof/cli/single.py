@@ -53,7 +53,7 @@ def run_single(command: Command) -> int:
         from heatproof.stages import track
 
         noted = track.noted_as_sent(earlier)
-        print(noted.message if noted else delivered([earlier], None))
+        print(noted.message if noted else delivered([earlier]))
         return 0
     report, sent = _run_one(command, wanted)
     if isinstance(report, HeatproofError):
@@ -68,12 +68,14 @@ def run_single(command: Command) -> int:
 
 def _run_one(command: Command, wanted: Path) -> tuple[Report | Exception, str]:
     """The report of a single run or what it raised, and what there is to say of its delivery to MLflow."""
-    folder = new_folder(wanted)
+    from heatproof.stages.track import Courier
+
+    folder, courier = new_folder(wanted), Courier()
     reports: list[Report | Exception] = []
 
     def task(cfg: DictConfig) -> None:
         try:
-            report = carried_out(cfg)
+            report = carried_out(cfg, before_report=courier.start)
             assert report is not None
             reports.append(report)
         except Exception as error:  # Hydra would report it in its own way
@@ -82,5 +84,5 @@ def _run_one(command: Command, wanted: Path) -> tuple[Report | Exception, str]:
     try:
         compose.run_hydra(task, [*command.texts, f"hydra.run.dir='{folder}'"], multirun=False)
     finally:
-        sent = delivered([folder], None)
+        sent = courier.send([folder]).message
     return reports[0], sent
