@@ -144,13 +144,15 @@ def test_cam_granularity_is_planned_as_published(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def covid(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """As many names as the radiography database has."""
+    """As many names as the radiography database has, and masks of one class."""
     root = tmp_path_factory.mktemp("covid_radiography")
     for name, count in {"COVID": 3616, "Lung_Opacity": 6012, "Normal": 10192, "Viral Pneumonia": 1345}.items():
         (root / name / "images").mkdir(parents=True)
         (root / name / "masks").mkdir()
         for number in range(count):
             (root / name / "images" / f"{name}-{number}.png").touch()
+            if name == "Viral Pneumonia":
+                (root / name / "masks" / f"{name}-{number}.png").touch()
     return root
 
 
@@ -172,6 +174,23 @@ def test_covid_aopc_is_planned_as_published(covid: Path) -> None:
         net = build_net(untrained(plan.model), 4, 3, 299)
         trained = sum(w.numel() for name, w in net.named_parameters() if name.startswith(tuple(head_names(net))))
         assert trained == {"vgg16": 131_396, "densenet201": 491_844}[arm]
+
+
+@pytest.mark.parametrize("scale", ["smoke", "small", "full"])
+def test_the_claim_about_lungs_is_tested_on_study_2_s_cnn(covid: Path, scale: str) -> None:
+    data = ("study=covid_aopc", "arm=pneumonia_cnn", "protocol=sound", f"scale={scale}", f"dataset.root={covid}")
+    ((arm, _, plan),) = plans(*data)
+    assert arm == "pneumonia_cnn"
+    assert plan.load.classes == ("Normal", "Viral Pneumonia")
+    assert (plan.train.policy, plan.train.epochs, plan.train.lr, plan.train.patience, plan.train.monitor) == (
+        "scratch", 20, 1e-4, 5, "val_loss")  # fmt: skip
+    net = build_net(plan.model, 2, 3, plan.load.size)
+    assert sum(weight.numel() for weight in net.parameters()) == 26_211_585
+    assert [str(method.name) for method in plan.methods if method.control_of is None] == ["gradcam", "occlusion"]
+    assert {"centre", "edge"} < {str(method.name) for method in plan.methods}
+    labels = {choice.label for choice in plan.metrics}
+    assert {"energy_pointing", "pixel_auc", "loc_acc"} < labels
+    assert not any(label.startswith("aopc") for label in labels)
 
 
 def test_mammography_is_planned_over_its_two_nets(tmp_path: Path) -> None:

@@ -158,12 +158,17 @@ def make_plan(config: Mapping[str, Any], overrides: Sequence[str] = ()) -> Plan:
 
 
 def _without_unchosen(config: dict[str, Any]) -> dict[str, Any]:
-    """The config without settings that the files of a study hold for explainers which its arm does not choose."""
+    """The config without what the files of a study hold for explainers and metrics that its arm does not choose."""
     if config.get("study") is None:
         return config
+    suites = {
+        suite: {label: one for label, one in some.items() if not isinstance(one, Mapping) or one.get("metric", True)}
+        if isinstance(some, Mapping) else some
+        for suite, some in config["metrics"].items()
+    }  # fmt: skip
     entries = config["explainer"].items()
     chosen = {label: one for label, one in entries if not isinstance(one, Mapping) or one.get("method") is not None}
-    return {**config, "explainer": chosen}
+    return {**config, "explainer": chosen, "metrics": suites}
 
 
 def _with_earlier(config: dict[str, Any], faults: Faults) -> tuple[dict[str, Any], Trained | None]:
