@@ -173,5 +173,5 @@ def _sortable(value: object) -> str:
     if isinstance(value, (int, float)):
         return repr(float(value)) if np.isfinite(value) else ""
     text = str(value)
-    with_ends = re.match(r"(-?\d[\d.]*(?:e[+-]\d+)?) \[", text)
-    return with_ends[1] if with_ends else "" if text == "–" else text
+    number = re.match(r"-?\d+(?:\.\d+)?(?:e[+-]?\d+)?(?= \[|$)", text)
+    return number[0] if number else "" if text == "–" else text

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +33,6 @@ CLASSIFIER = ("accuracy",)
 # Keys that tell repetitions of one configuration apart, and the shards of one run.
 REPEATED = ("seed", "train.seed", "explain.seed", "eval.shard", "eval.shards")
 MOST_ACROSS = 5
-NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?= \[|$)")
 
 
 def sweep_frame(jobs: Sequence[Ended], figures: Sequence[str] | None = None) -> pd.DataFrame:
@@ -95,7 +93,7 @@ def write_sweep(
         title=folder.name,
         study=study,
         command=command,
-        table=_sortable(text),
+        table=frame_of(text),
         image=image,
         caption=drawing.caption if drawing else "",
         failures=[{"job": job, "log": _relative(job.log, folder)} for job in failures],
@@ -103,15 +101,6 @@ def write_sweep(
     )
     page.write_text(html, encoding="utf-8")
     return [*files, page], "\n".join([*_blocks(text), f"sweep: {page}"])
-
-
-def _sortable(text: pd.DataFrame) -> dict[str, Any]:
-    """The table for the page; a cell that begins with a number sorts by it."""
-    table = frame_of(text)
-    for cell in (cell for row in table["rows"] for cell in row):
-        number = NUMBER.match(cell["text"])
-        cell["sort"] = number[0] if number else cell["sort"]
-    return table
 
 
 def sweep_text(frame: pd.DataFrame) -> pd.DataFrame:
