@@ -4,6 +4,7 @@
     python scripts/bench_metrics.py costs                   # seconds and passes an image of every metric
     python scripts/bench_metrics.py libraries               # captum and pytorch-grad-cam
     python scripts/bench_metrics.py memory --num 1000       # peak memory of measuring so many images
+    python scripts/bench_metrics.py suite --num 1           # metrics=all, 10 explainers, 5 controls, and the limit
 
 Contenders take turns; printed are the median seconds of the process (on a CPU, so that other work on the machine does
 not count) with the range, and the median ratio of the turns. "image by image": each of the nine metrics of each method
@@ -29,6 +30,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from heatproof.base.compose import compose
+from heatproof.base.device import images_at_once, keep_freed_memory
 from heatproof.base.forwards import shared_forwards
 from heatproof.base.methods import MapPasses, explain_batch
 from heatproof.base.names import MethodName
@@ -41,7 +44,13 @@ from heatproof.base.store import Store
 from heatproof.base.tasks import Block
 from heatproof.base.twin import Twin
 from heatproof.base.values import status_of
+from heatproof.flow import passes_of
+from heatproof.stages.explain import explain
+from heatproof.stages.load import load
 from heatproof.stages.measure import measure
+from heatproof.stages.plan import make_plan
+from heatproof.stages.predict import predict
+from heatproof.stages.train import train
 
 LAYERS = {"resnet18": "layer4", "resnet50": "layer4", "mobilenet_v2": "features.18"}
 NINE = (
@@ -57,7 +66,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("case", choices=("nine", "costs", "libraries", "memory"))
+    parser.add_argument("case", choices=("nine", "costs", "libraries", "memory", "suite"))
     parser.add_argument("--net", default="resnet18", choices=LAYERS)
     parser.add_argument("--size", type=int, default=112)
     parser.add_argument("--num", type=int, default=4)
@@ -65,6 +74,10 @@ def main() -> None:
     parser.add_argument("--alone", action="store_true", help="nine: beside the limit alone, without the loops")
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
+    keep_freed_memory()
+    if options.case == "suite":
+        suite(options)
+        return
     torch.manual_seed(0)
     net = torchvision.models.get_model(options.net, num_classes=5).eval().to(options.device)
     images = torch.rand(options.num, 3, options.size, options.size, device=options.device)
@@ -216,6 +229,66 @@ def costs(net: nn.Module, images: Tensor, options: argparse.Namespace) -> None:
             times.append((clock(images) - start) / len(images))
             used = (engine.passes.used + engine.passes.maps) // len(images)
         print(f"{name:<26} {1e3 * statistics.median(times):>12.2f} {used:>11}", flush=True)
+
+
+# --------------------------------------------------------------------------------------------------------------- suite
+
+TEN = (
+    *("gradcam", "gradcam_plus_plus", "xgradcam", "hirescam", "layercam", "elementwise", "eigencam"),
+    *("eigengradcam", "saliency", "input_x_gradient"),
+)
+
+
+def suite(options: argparse.Namespace) -> None:
+    """`metrics=all` of ten explainers and five controls on the phantom, a net of random weights: maps and numbers."""
+    folder = tempfile.TemporaryDirectory()
+    torch.manual_seed(0)
+    net = torchvision.models.get_model(options.net, num_classes=3)
+    torch.save(net.state_dict(), weights := Path(folder.name) / "random.pth")
+    overrides = [
+        f"model={options.net}", "train=none", f"model.weights={weights}", "metrics=all", "views=none",
+        f"explainer=[{','.join(TEN)}]", "controls=[random,random_pixels,centre,edge,shifted]", "dataset.num_images=60",
+        f"dataset.size={options.size}", f"eval.images={options.num}", f"device={options.device}",
+    ]  # fmt: skip
+    plan = make_plan(compose(overrides)[0].config, overrides)
+    with folder:
+        store = Store(Path(folder.name))
+        samples = load(plan.dataset, plan.load, store)
+        classifier = train(samples, plan.model, plan.train, plan.compute, store, progress=False)
+        predictions = predict(
+            samples, classifier, plan.eval, dataset_seed=plan.load.seed, compute=plan.compute, progress=False
+        )
+        images = samples.images(predictions.explained[:1], classifier.device)
+        twin = Twin(classifier.module, images)
+        batch = best_batch(twin, images)
+        before = seconds_of(twin, images, batch)
+        start = clock(images)
+        maps = explain(
+            samples, classifier, predictions, plan.methods, plan.explain, protocol="sound", store=store, progress=False
+        )
+        scores = measure(
+            samples, classifier, maps, plan.metrics, plan.measure, plan.eval, store=store, progress=False,
+            batch=images_at_once(classifier.device, options.size), estimate=plan.passes,
+        )  # fmt: skip
+        took = clock(images) - start
+        one = (before + seconds_of(twin, images, batch)) / 2
+    used = passes_of(maps.passes, scores.passes)
+    print(f"torch {torch.__version__}, {options.device}, {torch.get_num_threads()} threads, {options.net}")
+    print(f"{len(maps.methods)} methods, {len(plan.metrics)} metrics, {len(scores.table)} values; passes {used}")
+    print(
+        f"{took / options.num:.1f} s an image; twin {1e3 * one:.2f} ms an image in batches of {batch}; "
+        f"limit / ours {used['used'] * one / took:.2f}"
+    )
+
+
+def seconds_of(twin: Twin, images: Tensor, batch: int) -> float:
+    """Median seconds of the twin for an image of ten batches."""
+    many, times = images[:1].repeat(batch, 1, 1, 1), []
+    for _ in range(10):
+        start = clock(images)
+        twin(many)
+        times.append((clock(images) - start) / batch)
+    return statistics.median(times)
 
 
 # ----------------------------------------------------------------------------------------------------------- libraries
