@@ -124,8 +124,10 @@ def explain_batch(
             seen_images, unwarp = entry.view(images, seeds)
             made.ways[key] = unwarp
             same = bool(torch.equal(seen_images, images))
-            if same and _SINGLE in seen and set(entry.singles) <= set(made.singles) and protocol == "sound":
+            if same and _SINGLE in seen and set(entry.singles) <= set(made.singles):
                 raws = {name: made.singles[name] for name in entry.singles}
+                if protocol == "study":  # which rounds the maps of views
+                    raws = {n: _enlarge(made.raws[n], images.shape[-2:], protocol, fused=True) for n in entry.singles}
                 made.notes |= {(key, name): made.notes[_SINGLE, name] for name in entry.singles}
             else:
                 raws = _run(classifier, seen_images, targets, entry, ids, seed, f"{role}:{key}", passes, made, key)

@@ -79,6 +79,7 @@ def measure_block(
     shifted: dict[str, list[Case]] = {}
     negative: dict[str, list[Case]] = {}
     offsets = _offsets(block, settings)
+    view_maps = _view_maps(engine, block, [cell.method for cell in cells.values()], settings)
     for place, cell in cells.items():
         name = str(cell.method.name)
         status = [maps.status[name][row] for row in block_rows]
@@ -88,7 +89,7 @@ def measure_block(
             cases[name] = engine.case(
                 cell.method,
                 own,
-                view_maps=_view_maps(engine, block, cell.method, settings),
+                view_maps=view_maps.get(name),
                 spread=None if spread is None else torch.from_numpy(spread[block_rows].copy()).to(own),
             )
         for variant in cell.variants(settings):
@@ -131,31 +132,30 @@ def _offsets(block: Block, settings: MeasureSettings) -> list[Tensor]:
     ]
 
 
-def _view_maps(engine: Engine, block: Block, method: Method, settings: MeasureSettings) -> Tensor | None:
-    """Aligned maps of a fusion's views: only the study protocol looks at them."""
-    if settings.protocol != "study" or not method.views:
-        return None
+def _view_maps(engine: Engine, block: Block, methods: Sequence[Method], settings: MeasureSettings) -> dict[str, Tensor]:
+    """Aligned maps of the views of each fusion: only the study protocol looks at them. Fusions share their views."""
+    fused = {str(method.name): method for method in methods if method.views}
+    if settings.protocol != "study" or not fused:
+        return {}
     counter = maps_of.MapPasses()
 
-    def run(rows: slice) -> Tensor:
+    def run(rows: slice) -> list[Tensor]:
         made = maps_of.explain_batch(
             engine.classifier,
             block.images[rows],
             block.targets[rows],
-            [method],
+            [*fused.values()],
             ids=block.ids[rows],
             seed=settings.seed,
             protocol="study",
             keep_views=True,
             passes=counter,
         )
-        views = made[str(method.name)].views
-        assert views is not None
-        return views
+        return [views for name in fused if (views := made[name].views) is not None]
 
     parts = [views for _, views in in_batches(len(block.ids), Batch(engine.running.batch), run)]
     engine.passes.again += counter.images
-    return torch.cat(parts, 1)
+    return {name: torch.cat(views, 1) for name, views in zip(fused, zip(*parts, strict=True), strict=True)}
 
 
 def _mean_columns(results: Sequence[Result]) -> dict[str, np.ndarray]:
