@@ -16,7 +16,7 @@ help: ## list these targets
 
 # The environment holds the lock that it was made from; another lock makes another environment.
 install: ## make .venv from requirements.lock (5 GB), where it is not there yet or the lock has changed
-	@if ! cmp -s requirements.lock $(VENV)/requirements.lock; then \
+	@if ! cat requirements.lock requirements-oracles.txt | cmp -s - $(VENV)/requirements.lock; then \
 		set -e; found=; \
 		for python in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
 			if "$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2> /dev/null; then found=$$python; break; fi; \
@@ -25,8 +25,9 @@ install: ## make .venv from requirements.lock (5 GB), where it is not there yet 
 		echo "making $(VENV) with $$found"; \
 		"$$found" -m venv --clear $(VENV); \
 		$(BIN)/python -m pip install --progress-bar off -r requirements.lock; \
+		$(BIN)/python -m pip install --progress-bar off --no-deps -r requirements-oracles.txt; \
 		$(BIN)/python -m pip install --no-deps --no-build-isolation -e .; \
-		cp requirements.lock $(VENV)/requirements.lock; \
+		cat requirements.lock requirements-oracles.txt > $(VENV)/requirements.lock; \
 	fi
 
 run: install ## run the default job on generated slices; more settings: make run ARGS='seed=2 metrics=[nine]'

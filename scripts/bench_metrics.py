@@ -2,7 +2,7 @@
 
     python scripts/bench_metrics.py nine                    # ours, a batched loop, an image-by-image loop, the limit
     python scripts/bench_metrics.py costs                   # seconds and passes an image of every metric
-    python scripts/bench_metrics.py libraries               # captum and pytorch-grad-cam
+    python scripts/bench_metrics.py libraries               # captum, pytorch-grad-cam and Quantus
     python scripts/bench_metrics.py memory --num 1000       # peak memory of measuring so many images
     python scripts/bench_metrics.py suite --num 1           # metrics=all, 10 explainers, 5 controls, and the limit
 
@@ -307,10 +307,9 @@ def libraries(net: nn.Module, images: Tensor, options: argparse.Namespace) -> No
     count, radius = int(settings["noises"]), float(settings["radius"])
     ids, targets = [str(i) for i in range(len(images))], twin(images).argmax(1)
 
-    def ours(name: str) -> Tensor:
-        values, _ = measured(
-            classifier, twin, images, range(len(images)), [method], [MetricChoice(name, bind("metric", name))], AT_ONCE
-        )
+    def ours(name: str, more: dict[str, object] | None = None) -> Tensor:
+        choice = MetricChoice(name, bind("metric", name, more))
+        values, _ = measured(classifier, twin, images, range(len(images)), [method], [choice], AT_ONCE)
         return values[str(method.name), name]
 
     def centred(given: tuple[Tensor, ...] | Tensor, **_: object) -> tuple[Tensor]:
@@ -347,6 +346,56 @@ def libraries(net: nn.Module, images: Tensor, options: argparse.Namespace) -> No
         ),
         "ours",
     )
+    quantus_cases(net, images, options)
+
+
+class Grey(nn.Module):
+    """The net on images of one channel: of several, Quantus flips single channels of a pixel."""
+
+    def __init__(self, net: nn.Module) -> None:
+        super().__init__()
+        self.net = net
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.net(images.expand(-1, 3, -1, -1))
+        return logits
+
+
+def quantus_cases(net: nn.Module, images: Tensor, options: argparse.Namespace) -> None:
+    """Region perturbation in 8 x 8 cells and pixel flipping in 32 steps beside Quantus."""
+    import quantus
+
+    grey, images = Grey(net).eval(), images[:, :1].contiguous()
+    layers, method = (f"net.{LAYERS[options.net]}",), three()[0]
+    classifier = Classifier(grey, tuple("abcde"), layers, "bench", train_mean=(0.0,), norm_mean=(0.0,), norm_std=(1.0,))
+    twin, rows = Twin(grey, images[:2]), range(len(images))
+    p, targets = twin(images).double().softmax(1).max(1)
+    ids = [str(row) for row in rows]
+    maps = explain_batch(classifier, images, targets, [method], ids=ids, seed=SEED)[str(method.name)].maps
+    quiet = {"abs": False, "normalise": False, "disable_warnings": True, "display_progressbar": False}
+    given = {
+        "model": grey, "x_batch": images.cpu().numpy(), "y_batch": targets.cpu().numpy(), "softmax": True,
+        "a_batch": maps[:, None].cpu().numpy(), "channel_first": True, "device": options.device,
+    }  # fmt: skip
+    side, pixels = options.size // 8, options.size**2 // 32
+    regions = quantus.RegionPerturbation(patch_size=side, regions_evaluation=64, perturb_baseline=0.0, **quiet)
+    flipping = quantus.PixelFlipping(features_in_step=pixels, perturb_baseline=0.0, **quiet)
+
+    def area() -> np.ndarray:
+        return np.trapezoid(np.concatenate([p[:, None].cpu().numpy(), flipping(**given)], 1), dx=1 / 32, axis=1)
+
+    for name, more, theirs in (
+        ("aopc_morf", {"grid": 8, "fill": "black"}, lambda: np.sum(regions(**given), axis=1) / 65),
+        ("deletion", {"steps": 32, "fill": "black"}, area),
+    ):
+        choice = MetricChoice(name, bind("metric", name, more))
+
+        def ours(choice: MetricChoice = choice) -> np.ndarray:
+            values, _ = measured(classifier, twin, images, rows, [method], [choice], AT_ONCE)
+            return values[str(method.name), choice.label].cpu().numpy()
+
+        print(f"{name}, largest difference to Quantus {np.abs(ours() - theirs()).max():.1e}")
+        show(turns({"ours": ours, "quantus": theirs}, options.rounds), "ours")
 
 
 # -------------------------------------------------------------------------------------------------------------- memory
