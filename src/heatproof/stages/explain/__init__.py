@@ -6,7 +6,6 @@ most the block in work.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,27 +13,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from tqdm import tqdm
 
 from heatproof.base import given, values
-from heatproof.base import methods as maps_of
 from heatproof.base.altered import gaussian_blur, matched_blur_px
 from heatproof.base.blocks import blocks_of
 from heatproof.base.device import images_at_once
 from heatproof.base.equal_maps import equal_groups, in_words
 from heatproof.base.errors import HeatproofError, fault
-from heatproof.base.forwards import shared_forwards
-from heatproof.base.halving import Batch, in_batches
-from heatproof.base.records import Classifier, MapBatch, Maps, Method, Predictions, Samples
+from heatproof.base.records import Classifier, Maps, Method, Predictions, Samples
 from heatproof.base.settings import ExplainSettings
 from heatproof.base.store import Store
 from heatproof.base.targets import predicted_classes, targets_of
+from heatproof.stages.explain.making import PARTS, Asked, identity_of, make
 
-# Raise it when the maps of an unchanged method change.
-VERSION = 4
-# What a map was made from, beside it in its folder of the store.
-PARTS = ("raw", "views", "seen", "leave_one_out")
 # How a method may be altered whose maps are made here; the others are made from those.
 MADE = (None, "other_class", "random_weights")
 # Images that the blur of the "blurred" controls is matched on.
@@ -68,48 +59,27 @@ def explain(
         raise HeatproofError(
             fault("eval", "no image is left to explain", hint="Loosen eval.split or eval.only_correct.")
         )
-    predicted = predicted_classes(samples, classifier, rows, _batch(samples, classifier, settings))
+    predicted = predicted_classes(
+        samples, classifier, rows, settings.batch or images_at_once(classifier.device, samples.pixels.shape[1])
+    )
     targets = targets_of(samples, classifier.classes, rows, predicted, settings.target)
-    ids = [str(image) for image in samples.table["image"].iloc[rows]]
-    methods = [_known(method, ids) for method in methods]
+    asked = Asked(samples, classifier, rows, targets, settings, protocol, keep_views)
+    methods = [_known(method, asked.ids) for method in methods]
     made = [method for method in methods if method.alter in MADE]
-    images = {
-        "data": samples.data_hash,
-        "images": ids,
-        "targets": targets.tolist(),
-        "classifier": classifier.identity,
-        "seed": settings.seed,
-        "protocol": protocol,
-        "version": VERSION,
-        **({"views": True} if keep_views else {}),
-    }
-    passes = {"maps": 0, "again": 0}
-
-    def mapped(wanted: Sequence[Method]) -> dict[str, Path]:
-        """Folders of the maps of some methods, those that are missing made together."""
-        folders = {str(method.name): store.find("maps", identity_of(method, images)) for method in wanted}
-        known = {name: folder for name, folder in folders.items() if folder is not None}
-        missing = [method for method in wanted if str(method.name) not in known]
-        if missing:
-            known |= _explain_missing(
-                samples, classifier, rows, targets, missing, images, settings, protocol, store, progress, passes
-            )
-        return known
-
-    folders = mapped(made)
+    folders = make(asked, made, store, progress=progress)
     same = _same_methods(made, folders)
     remarks = in_words(same, len(rows))
     methods, twice = _counted_once(methods, same)
     if twice:
         made = [method for method in methods if method.alter in MADE]
-        folders |= mapped([method for method in made if method.of])
+        folders |= make(asked, [method for method in made if method.of], store, progress=progress)
         same = _same_methods(made, folders)
         remarks = (*in_words(same, len(rows)), *twice)
     by_name = {str(method.name): method for method in made}
     final = list(made)
     for method in methods:
         if method.alter == "blurred":
-            done, folder = _blurred(method, by_name, folders, images, store)
+            done, folder = _blurred(method, by_name, folders, asked.identity(), store)
             final.append(done)
             folders[str(method.name)] = folder
         elif method.alter == "shifted":
@@ -127,19 +97,10 @@ def explain(
         {name: folder / "sd.npy" for name, folder in folders.items() if (folder / "sd.npy").exists()},
         {name: _status(folder / "maps.npy") for name, folder in folders.items()},
         {name: _notes(folder) for name, folder in folders.items()},
-        passes,
+        asked.passes,
         remarks,
         {name: held for name, folder in folders.items() if (held := _parts(folder))},
     )
-
-
-def _batch(samples: Samples, classifier: Classifier, settings: ExplainSettings) -> int:
-    return settings.batch or images_at_once(classifier.device, samples.pixels.shape[1])
-
-
-def identity_of(method: Method, images: Mapping[str, Any]) -> dict[str, Any]:
-    """What decides a method's maps: the key of its entry in the store."""
-    return {**images, "method": method.identity()}
 
 
 def _known(method: Method, images: Sequence[str]) -> Method:
@@ -149,131 +110,6 @@ def _known(method: Method, images: Sequence[str]) -> Method:
     if method.explainer is None or not method.explainer.facts.get("given"):
         return replace(method, of=parts)
     return replace(method, content=given.digest(given.files_of(method.explainer.settings["folder"], images)), of=parts)
-
-
-def _explain_missing(
-    samples: Samples,
-    classifier: Classifier,
-    rows: np.ndarray,
-    targets: np.ndarray,
-    methods: Sequence[Method],
-    images: Mapping[str, Any],
-    settings: ExplainSettings,
-    protocol: str,
-    store: Store,
-    progress: bool,
-    passes: dict[str, int],
-) -> dict[str, Path]:
-    work = {**images, "methods": [method.identity() for method in methods]}
-    # Two processes that explain the same would take each other's blocks away.
-    with store.locked("maps-blocks", work, f"maps of {len(methods)} methods"):
-        stored = {str(method.name): store.find("maps", identity_of(method, images)) for method in methods}
-        known = {name: folder for name, folder in stored.items() if folder is not None}
-        if len(known) == len(methods):
-            return known
-        scratch = store.scratch("maps-blocks", work)
-        made = (samples, classifier, rows, targets, methods, images, settings, protocol)
-        return _explain_into(scratch, *made, store, progress, passes)
-
-
-def _explain_into(
-    scratch: Path,
-    samples: Samples,
-    classifier: Classifier,
-    rows: np.ndarray,
-    targets: np.ndarray,
-    methods: Sequence[Method],
-    images: Mapping[str, Any],
-    settings: ExplainSettings,
-    protocol: str,
-    store: Store,
-    progress: bool,
-    passes: dict[str, int],
-) -> dict[str, Path]:
-    blocks = blocks_of(len(rows))
-    with (
-        tqdm(total=len(rows), desc="explain", unit="image", disable=None if progress else True) as bar,
-        shared_forwards(classifier, batch=_batch(samples, classifier, settings), lasting=True),
-    ):
-        for number, block in enumerate(blocks):
-            path = scratch / f"block_{number:05d}.safetensors"
-            if not path.exists():
-                _explain_block(
-                    samples, classifier, rows[block], targets[block], methods, images, settings, protocol, path, passes
-                )
-            bar.update(len(block))
-    parts = [load_file(scratch / f"block_{number:05d}.safetensors") for number in range(len(blocks))]
-    folders = {}
-    for place, method in enumerate(methods):
-
-        def write(folder: Path, place: int = place) -> None:
-            def joined(key: str) -> np.ndarray:
-                return np.concatenate([part[key].numpy() for part in parts])
-
-            for kind in ("maps", "sd", *PARTS):
-                if f"{kind}/{place}" in parts[0]:
-                    np.save(folder / f"{kind}.npy", joined(f"{kind}/{place}"))
-            prefix = f"note/{place}/"
-            said = {key.removeprefix(prefix): joined(key) for key in parts[0] if key.startswith(prefix)}
-            if said:
-                with (folder / "notes.npz").open("wb") as file:
-                    np.savez(file, **said)  # type: ignore[arg-type]
-
-        folders[str(method.name)] = store.get_or_make(
-            "maps", identity_of(method, images), write, what=f"maps of {method.name}"
-        )
-    shutil.rmtree(scratch, ignore_errors=True)
-    return folders
-
-
-def _explain_block(
-    samples: Samples,
-    classifier: Classifier,
-    rows: np.ndarray,
-    targets: np.ndarray,
-    methods: Sequence[Method],
-    images: Mapping[str, Any],
-    settings: ExplainSettings,
-    protocol: str,
-    path: Path,
-    passes: dict[str, int],
-) -> None:
-    parts: dict[str, list[torch.Tensor]] = {}
-
-    def run(part: slice) -> dict[str, MapBatch]:
-        chunk, counted = rows[part], maps_of.MapPasses()
-        try:
-            made = maps_of.explain_batch(
-                classifier,
-                samples.images(chunk).to(classifier.device),
-                torch.as_tensor(targets[part], device=classifier.device),
-                methods,
-                ids=[str(image) for image in samples.table["image"].iloc[chunk]],
-                seed=settings.seed,
-                protocol=protocol,
-                passes=counted,
-                describe=True,
-                keep_views=bool(images.get("views")),
-            )
-        except torch.OutOfMemoryError:
-            passes["again"] += counted.images
-            raise
-        passes["maps"] += counted.images
-        return made
-
-    for _, made in in_batches(len(rows), Batch(_batch(samples, classifier, settings)), run):
-        for place, method in enumerate(methods):
-            of = made[str(method.name)]
-            parts.setdefault(f"maps/{place}", []).append(of.maps.cpu())
-            if of.sd is not None:
-                parts.setdefault(f"sd/{place}", []).append(of.sd.cpu())
-            for name, part in maps_of.parts_of(method, of).items():
-                parts.setdefault(f"{name}/{place}", []).append(part.cpu())
-            for name, said in of.notes.items():
-                parts.setdefault(f"note/{place}/{name}", []).append(said.cpu())
-    temporary = path.with_suffix(".part")
-    save_file({key: torch.cat(tensors).contiguous() for key, tensors in parts.items()}, temporary)
-    temporary.replace(path)
 
 
 def _blurred(
