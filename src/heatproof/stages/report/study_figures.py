@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from textwrap import fill
 
 import matplotlib
 import numpy as np
@@ -18,8 +20,7 @@ from heatproof.stages.report.study_maps import map_drawings
 from heatproof.stages.report.study_runs import Runs
 
 ACROSS = 4
-# In front of long labels: text is wider in the file than in the layout, and would be cut there.
-BLANK = 8 * " "
+LABEL = 60  # characters of a line of a label
 LOOK = {"study": (SECOND, "s", "ours, study protocol"), "sound": (TESTED, "o", "ours, sound protocol")}
 
 
@@ -55,24 +56,30 @@ def _table(table: Published, some: pd.DataFrame) -> Drawing:
         place = np.array([rows.index(row) for row in part["row"]])
         for number, (protocol, (colour, mark, text)) in enumerate(LOOK.items()):
             mean, lo, hi = (part[f"{protocol}_{key}"].to_numpy(float) for key in ("mean", "lo", "hi"))
-            axes.errorbar(mean, place + 0.3 * number - 0.15, xerr=np.nan_to_num([mean - lo, hi - mean]).clip(min=0),
-                          fmt=mark, markersize=3, linewidth=1, color=colour, label=text)  # fmt: skip
-        axes.plot(part["published"], place, "D", markersize=4.5, markerfacecolor="none", color="black", linewidth=0,
-                  label="published")  # fmt: skip
+            if np.isfinite(mean).any():
+                xerr = np.nan_to_num([mean - lo, hi - mean]).clip(min=0)
+                axes.errorbar(mean, place + 0.3 * number - 0.15, xerr=xerr, fmt=mark, markersize=3, linewidth=1,
+                              color=colour, label=text)  # fmt: skip
+        if part["published"].notna().any():
+            axes.plot(part["published"], place, "D", markersize=4.5, markerfacecolor="none", color="black",
+                      linewidth=0, label="published")  # fmt: skip
+        axes.margins(x=0.1)
         axes.set_title(name, fontsize=6.5)
         axes.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
         axes.grid(axis="both", color="0.92", linewidth=0.5)
         axes.set_axisbelow(True)
         axes.tick_params(axis="both", labelsize=6)
-    grid[0, 0].set_yticks(range(len(rows)), [f"{BLANK}{short(row, 40)}" for row in rows], fontsize=6)
+    grid[0, 0].set_yticks(range(len(rows)), [short(row, LABEL) for row in rows], fontsize=6)
     grid[0, 0].set_ylim(len(rows) - 0.4, -0.6)
-    figure.legend(*grid[0, 0].get_legend_handles_labels(), loc="outside upper left", ncols=3)
+    shown = {text: handle for axes in grid.flat for handle, text in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(shown.values(), shown.keys(), loc="outside upper left", ncols=3)
     source = f" ({table.source})" if table.source else ""
+    published = f"open diamonds as published{source}, " if some["published"].notna().any() else ""
     return Drawing(
         f"study_{table.table}",
         figure,
-        f"{table.title}: open diamonds as published{source}, orange squares ours under the study's protocol, blue dots "
-        "under the sound one, with 95 % intervals.",
+        f"{table.title}: {published}orange squares ours under the study's protocol, blue dots under the sound one, "
+        "with 95 % intervals.",
     )
 
 
@@ -81,7 +88,9 @@ def _claims(verdicts: Sequence[Verdict]) -> Iterator[Drawing]:
     rows = [(verdict, one) for verdict in verdicts for one in verdict.outcomes if one.comparison.n]
     if not rows:
         return
-    figure = Figure(figsize=(PAGE, 0.6 + 0.17 * len(rows)))
+    labels = [fill(f"{verdict.claim.number or '–'}. {_plain(one.what)}", LABEL) for verdict, one in rows]
+    lines = max(label.count("\n") for label in labels) + 1
+    figure = Figure(figsize=(PAGE, 0.6 + (0.07 + 0.1 * lines) * len(rows)))
     axes = figure.subplots()
     for place, (_, one) in enumerate(rows):
         scale = _scale(one.comparison.lo, one.comparison.hi, one.comparison.difference)
@@ -90,7 +99,6 @@ def _claims(verdicts: Sequence[Verdict]) -> Iterator[Drawing]:
         axes.errorbar(mean, place, xerr=np.nan_to_num([[mean - lo], [hi - mean]]).clip(min=0), fmt="o", markersize=3,
                       linewidth=1.2, color=colour)  # fmt: skip
     axes.axvline(0, color="0.4", linewidth=0.7)
-    labels = [f"{BLANK}{verdict.claim.number or '–'}. {short(one.what, 58)}" for verdict, one in rows]
     axes.set_yticks(range(len(rows)), labels, fontsize=6)
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(-1.15, 1.15)
@@ -102,6 +110,11 @@ def _claims(verdicts: Sequence[Verdict]) -> Iterator[Drawing]:
         "its own larger end; right of 0 = as claimed. Blue: shown, orange: shown the other way round, grey: not shown "
         "(adjusted p at least 0.05, or the interval holds 0).",
     )
+
+
+def _plain(what: str) -> str:
+    """A comparison with a control of the same method, without saying its name twice."""
+    return re.sub(r"(of (\S+) against blurred)-\2", r"\1", what)
 
 
 def _scale(*values: float) -> float:
