@@ -13,6 +13,7 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from heatproof.stages.track.sending import Sent, send
 from heatproof.stages.track.stores import address, connect, database, writing
@@ -60,7 +61,7 @@ class Courier:
         return send(folders, tracking_uri=uri)
 
 
-def serve() -> None:
+def serve() -> NoReturn:
     """Get ready, wait for one order, carry it out and say what became of it."""
     # What MLflow prints is no answer.
     with os.fdopen(os.dup(1), "w") as answers:
@@ -74,6 +75,8 @@ def serve() -> None:
             sent = send([Path(folder) for folder in order["folders"]], tracking_uri=order["uri"])
             runs, failed = ({str(path): text for path, text in part.items()} for part in (sent.runs, sent.failed))
             json.dump({"uri": sent.uri, "runs": runs, "failed": failed}, answers)
+    # All is written and noted: taking MLflow apart would keep the command waiting for as long as the delivery itself.
+    os._exit(0)
 
 
 def _ready(uri: str) -> None:
