@@ -14,7 +14,7 @@ from PIL import Image
 from heatproof.base import study as studies
 from heatproof.base.records import Ended
 from heatproof.base.study import Check, Claim, Published, Row, Study
-from heatproof.stages.report import report, study_maps, study_runs
+from heatproof.stages.report import report, study_figures, study_maps, study_runs
 from heatproof.stages.report import study as study_report
 from heatproof.stages.report.merge import Stored, stored
 from heatproof.stages.report.sweep import write_sweep
@@ -120,6 +120,30 @@ def test_a_study_leaves_its_page_tables_and_figures(runs: list[Stored], tmp_path
     claims = pd.read_csv(folder / "study_claims.csv")
     assert claims["as_claimed"].tolist() == ["yes"] * 2 + ["the other way round"] * 2, "a comparison for each arm"
     assert set(pd.read_csv(folder / "study.csv")["table"]) == {"classes", "maps", "images"}
+
+
+def test_nets_that_learnt_nothing_are_named(runs: list[Stored], tmp_path: Path) -> None:
+    said = "Not shown to beat naming the most frequent class, so that their maps explain little: second (sound)."
+    by = study_runs.runs_of(runs)
+    for run, lo in ((run, 0.99 if arm == "first" else 0.1) for (arm, _), some in by.by.items() for run in some):
+        run.summary["classifier"]["accuracy"]["lo"] = lo
+    assert said in list(study_report.remarks(STUDY, by))
+    (tmp_path / "sweep").mkdir(exist_ok=True)
+    assert study_report.write_study(runs, tmp_path / "sweep").lines[-1] == said, "below the verdicts in the terminal"
+
+
+def test_rows_of_long_names_stay_apart_and_legends_hold_what_is_there() -> None:
+    names = [f"gradcam.features.12:robustcam10.{fusion}" for fusion in ("mean", "median")]
+    ours = {f"{p}_{key}": 0.5 if p == "sound" else np.nan for p in ("study", "sound") for key in ("mean", "lo", "hi")}
+    some = pd.DataFrame([{"arm": "given", "method": name, "image": None, "figure": "faith", "published": np.nan, **ours}
+                         for name in names])  # fmt: skip
+    drawing = study_figures._table(Published("maps", "Maps", ("faith",)), some)
+    (axes,) = drawing.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == [f"given {name}" for name in names]
+    assert [text.get_text() for text in drawing.figure.legends[0].get_texts()] == ["ours, sound protocol"]
+    assert "published" not in drawing.caption
+    plain = study_figures._plain(f"stability of {names[0]} against blurred-{names[0]}, arm given")
+    assert plain == f"stability of {names[0]} against blurred, arm given"
 
 
 def test_the_page_of_the_sweep_leads_to_it(runs: list[Stored], tmp_path: Path) -> None:

@@ -143,3 +143,11 @@ def history_frame(classifier: Classifier) -> pd.DataFrame:
     if "epoch" in frame and classifier.best_epoch is not None:
         frame["kept"] = frame["epoch"] == classifier.best_epoch
     return frame
+
+
+def most_frequent(predictions: pd.DataFrame) -> float:
+    """Share of the most frequent class among test images (all, where none is one): the accuracy of naming it always; 0
+    without labels."""
+    table = predictions.dropna(subset=["label"])
+    table = table[table["split"] == "test"] if (table["split"] == "test").any() else table
+    return float(table["label"].value_counts(normalize=True).max()) if len(table) else 0.0

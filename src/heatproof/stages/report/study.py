@@ -15,7 +15,7 @@ from heatproof.base.records import Ended
 from heatproof.base.study import Published, Row, Study, study_of, told
 from heatproof.stages.report import study_figures
 from heatproof.stages.report.claims import Verdict, judge, outcomes_frame
-from heatproof.stages.report.classified import figure_text
+from heatproof.stages.report.classified import figure_text, most_frequent
 from heatproof.stages.report.merge import Stored
 from heatproof.stages.report.study_runs import Runs, figure_of, methods_matching, runs_of
 from heatproof.stages.report.tables import latex, markdown, rounded
@@ -70,7 +70,7 @@ def write_study(
     parts = _page(study, by, verdicts, frame, made, figures, command, failed)
     page.write_text("\n".join(parts), encoding="utf-8")
     files = (page, csv, tex, claims, *(file for _, _, drawn in figures for file in drawn))
-    return StudyReport(study.title, files, tuple(verdict.line for verdict in verdicts))
+    return StudyReport(study.title, files, (*(verdict.line for verdict in verdicts), *_unlearnt(by)))
 
 
 def published_frame(study: Study, runs: Runs) -> pd.DataFrame:
@@ -211,9 +211,20 @@ def remarks(study: Study, runs: Runs) -> Iterator[str]:
                      and "weights" in run.records["config"]["model"]})  # fmt: skip
     if random:
         yield f"Trained from random weights, without pretrained ones: {', '.join(random)}."
+    yield from _unlearnt(runs)
     yield f"Data: {first['dataset']['reader']}, {len(runs.all[0].table('samples'))} images."
     for warning in dict.fromkeys(text for run in runs.all for text in run.summary.get("audit", ())):
         yield f"Warning of the data's audit: {warning}"
+
+
+def _unlearnt(runs: Runs) -> Iterator[str]:
+    """A warning of nets that are not shown to beat naming the most frequent class."""
+    weak = [f"{arm or 'net'} ({protocol})" for (arm, protocol), found in runs.by.items() for run in found
+            if (figure := run.summary["classifier"].get("accuracy"))
+            and figure["lo"] <= most_frequent(run.table("predictions"))]  # fmt: skip
+    if weak:
+        names = ", ".join(dict.fromkeys(weak))
+        yield f"Not shown to beat naming the most frequent class, so that their maps explain little: {names}."
 
 
 def _settings(said: Mapping[str, Any]) -> str:

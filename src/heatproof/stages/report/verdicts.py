@@ -11,6 +11,7 @@ from itertools import groupby
 
 from heatproof.base.records import Method, Predictions
 from heatproof.stages.report import ranking, sanity
+from heatproof.stages.report.classified import most_frequent
 from heatproof.stages.report.findings import ALPHA, EXCESS, Column, Findings, Pair, blurred_of, decimals, single_of
 
 
@@ -35,12 +36,10 @@ def _classifier(predictions: Predictions) -> Iterator[str]:
     figure = predictions.figures.get("accuracy")
     if not figure:
         return
-    table = predictions.table.dropna(subset=["label"])
-    table = table[table["split"] == "test"] if (table["split"] == "test").any() else table
     line = (
         f"Classifier: accuracy {figure['value']:.2f} [{figure['lo']:.2f}, {figure['hi']:.2f}], n = {int(figure['n'])}"
     )
-    most = float(table["label"].value_counts(normalize=True).max()) if len(table) else 0.0
+    most = most_frequent(predictions.table)
     if figure["lo"] <= most:
         line += f"; not shown to beat naming the most frequent class ({most:.2f}): its maps explain little"
     yield line + "."
