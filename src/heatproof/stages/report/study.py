@@ -199,7 +199,9 @@ def remarks(study: Study, runs: Runs) -> Iterator[str]:
     first = runs.all[0].records["config"]
     scales = list(dict.fromkeys(run.records["config"].get("scale") for run in runs.all))
     for scale in scales:
-        said = told(study.name, "scale", scale) if scale else {}
+        own = [run.records["config"] for run in runs.all if run.records["config"].get("scale") == scale]
+        said = {key: value for key, value in (told(study.name, "scale", scale) if scale else {}).items()
+                if any(_value_of(config, key) in (None, value) for config in own)}  # fmt: skip
         if said:
             yield f"scale={scale} in place of the study's own settings: {_settings(said)}."
     overrides = list(dict.fromkeys(text for run in runs.all for text in run.summary["overrides"]))
@@ -225,6 +227,14 @@ def _unlearnt(runs: Runs) -> Iterator[str]:
     if weak:
         names = ", ".join(dict.fromkeys(weak))
         yield f"Not shown to beat naming the most frequent class, so that their maps explain little: {names}."
+
+
+def _value_of(config: Mapping[str, Any], key: str) -> Any:
+    """The value of a full key; None for one that is a group or is not there."""
+    found: Any = config
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return None if isinstance(found, Mapping) else found
 
 
 def _settings(said: Mapping[str, Any]) -> str:

@@ -88,7 +88,7 @@ def _claims(verdicts: Sequence[Verdict]) -> Iterator[Drawing]:
     rows = [(verdict, one) for verdict in verdicts for one in verdict.outcomes if one.comparison.n]
     if not rows:
         return
-    labels = [fill(f"{verdict.claim.number or '–'}. {_plain(one.what)}", LABEL) for verdict, one in rows]
+    labels = [fill(f"{_numbered(verdict)}{_plain(one.what)}", LABEL) for verdict, one in rows]
     lines = max(label.count("\n") for label in labels) + 1
     figure = Figure(figsize=(PAGE, 0.6 + (0.07 + 0.1 * lines) * len(rows)))
     axes = figure.subplots()
@@ -110,6 +110,10 @@ def _claims(verdicts: Sequence[Verdict]) -> Iterator[Drawing]:
         "its own larger end; right of 0 = as claimed. Blue: shown, orange: shown the other way round, grey: not shown "
         "(adjusted p at least 0.05, or the interval holds 0).",
     )
+
+
+def _numbered(verdict: Verdict) -> str:
+    return "" if verdict.claim.number is None else f"{verdict.claim.number}. "
 
 
 def _plain(what: str) -> str:
