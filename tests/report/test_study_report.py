@@ -132,6 +132,14 @@ def test_nets_that_learnt_nothing_are_named(runs: list[Stored], tmp_path: Path) 
     assert study_report.write_study(runs, tmp_path / "sweep").lines[-1] == said, "below the verdicts in the terminal"
 
 
+def test_settings_of_a_scale_that_an_arm_replaces_are_not_told(runs: list[Stored]) -> None:
+    by = study_runs.runs_of(runs)
+    assert any("train.epochs=1" in line for line in study_report.remarks(STUDY, by))
+    for run in runs:
+        run.records["config"]["train"]["epochs"] = 7
+    assert not any("train.epochs" in line for line in study_report.remarks(STUDY, by))
+
+
 def test_rows_of_long_names_stay_apart_and_legends_hold_what_is_there() -> None:
     names = [f"gradcam.features.12:robustcam10.{fusion}" for fusion in ("mean", "median")]
     ours = {f"{p}_{key}": 0.5 if p == "sound" else np.nan for p in ("study", "sound") for key in ("mean", "lo", "hi")}
