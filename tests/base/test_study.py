@@ -67,6 +67,13 @@ def test_arms_are_jobs_and_short_keys_choose_among_them() -> None:
     assert job.config["train"]["epochs"] == 7, "the command line wins"
 
 
+def test_jobs_stand_in_the_order_in_which_hydra_numbers_them() -> None:
+    """By where a key stands first: in the study's own sweep, although its values come from the command line."""
+    jobs = compose.compose(["study=pneumonia", "arm=cnn,mlp", "seed=1"])
+    wanted = [("cnn", "study"), ("cnn", "sound"), ("mlp", "study"), ("mlp", "sound")]
+    assert [(job.config["arm"], job.config["protocol"]) for job in jobs] == wanted
+
+
 @pytest.mark.usefixtures("user")
 def test_a_setting_may_hold_for_one_arm_under_one_protocol() -> None:
     jobs = compose.compose(["study=pilot", "protocol=study,sound"])

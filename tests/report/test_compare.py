@@ -8,7 +8,7 @@ import pytest
 
 from heatproof.base.errors import HeatproofError
 from heatproof.base.merit import Judged, differences, figures
-from heatproof.stages.report.compare import compare_runs, write_comparison
+from heatproof.stages.report.compare import compare_runs, comparison_text, write_comparison
 
 CLASSES = ("well", "ill")
 
@@ -54,6 +54,14 @@ def test_differences_are_paired_with_the_first_run(tmp_path):
     assert found["title"].unique().tolist() == ["model=b"]
     assert frame[frame["run"] == "0"]["difference"].isna().all()
     assert "(n = 80)" in drawing.caption
+
+
+def test_folders_of_one_name_stay_apart(tmp_path):
+    """Job 0 of a sweep, and job 0 of an earlier one that stands for another of its jobs."""
+    (one, _), (two, _) = run(tmp_path / "a", 0, skill=0.9), run(tmp_path / "b", 0, skill=0.3, model="b")
+    frame, _ = compare_runs([one, two])
+    assert frame.groupby("run", sort=False)["title"].first().to_dict() == {"0": "model=a", "1": "model=b"}
+    assert len(comparison_text(frame)) == 2
 
 
 def test_only_common_images_are_compared(tmp_path):

@@ -296,8 +296,8 @@ def _sweep_of_study(parsed: Sequence[Override], loader: ConfigLoader) -> tuple[l
         params = _tree(cfg.hydra.sweeper.get("params") or OmegaConf.create({}))
     except (HydraException, OmegaConfBaseException):
         return [], any(o.is_sweep_override() for o in parsed)  # the jobs say what is wrong
-    given = {o.get_key_element() for o in parsed}
-    return [f"{k}={v}" for k, v in params.items() if k not in given], cfg.hydra.mode == RunMode.MULTIRUN
+    # Those that the command line says again, too: Hydra numbers the jobs by where a key stands first.
+    return [f"{k}={v}" for k, v in params.items()], cfg.hydra.mode == RunMode.MULTIRUN
 
 
 def _key(override: Override) -> str:

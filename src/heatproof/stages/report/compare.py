@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -175,10 +175,13 @@ def _read(folder: Path) -> _Run:
 
 
 def _titled(runs: Sequence[_Run]) -> list[_Run]:
-    """Runs titled by the overrides that not all of them have; by their names where there are none."""
+    """Runs titled by the overrides that not all of them have; by their names where there are none. Folders of one name,
+    as job 0 of two sweeps, take the place in the list for their name."""
+    if len({run.name for run in runs}) < len(runs):
+        runs = [replace(run, name=str(number)) for number, run in enumerate(runs)]
     overrides = [list(run.summary.get("overrides") or ()) for run in runs]
     own = [" ".join(o for o in mine if not all(o in other for other in overrides)) for mine in overrides]
-    return [_Run(run.name, title or run.title, run.summary, run.table) for run, title in zip(runs, own, strict=True)]
+    return [replace(run, title=title or run.title) for run, title in zip(runs, own, strict=True)]
 
 
 def _content(run: _Run) -> tuple[str, ...]:
