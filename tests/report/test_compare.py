@@ -59,8 +59,11 @@ def test_differences_are_paired_with_the_first_run(tmp_path):
 def test_folders_of_one_name_stay_apart(tmp_path):
     """Job 0 of a sweep, and job 0 of an earlier one that stands for another of its jobs."""
     (one, _), (two, _) = run(tmp_path / "a", 0, skill=0.9), run(tmp_path / "b", 0, skill=0.3, model="b")
+    summary = json.loads((two / "summary.json").read_text())
+    summary["overrides"].append("study/pilot/arm=wide")
+    (two / "summary.json").write_text(json.dumps(summary))
     frame, _ = compare_runs([one, two])
-    assert frame.groupby("run", sort=False)["title"].first().to_dict() == {"0": "model=a", "1": "model=b"}
+    assert frame.groupby("run", sort=False)["title"].first().to_dict() == {"0": "model=a", "1": "model=b arm=wide"}
     assert len(comparison_text(frame)) == 2
 
 

@@ -16,6 +16,7 @@ from matplotlib.ticker import MaxNLocator
 
 from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.merit import Judged, differences
+from heatproof.base.study import spoken
 from heatproof.stages.report.classified import figure_text
 from heatproof.stages.report.drawing import PAGE, STYLE, TESTED, Drawing, save, short
 from heatproof.stages.report.tables import write_table
@@ -180,7 +181,7 @@ def _titled(runs: Sequence[_Run]) -> list[_Run]:
     if len({run.name for run in runs}) < len(runs):
         runs = [replace(run, name=str(number)) for number, run in enumerate(runs)]
     overrides = [list(run.summary.get("overrides") or ()) for run in runs]
-    own = [" ".join(o for o in mine if not all(o in other for other in overrides)) for mine in overrides]
+    own = [" ".join(spoken(o) for o in mine if not all(o in other for other in overrides)) for mine in overrides]
     return [replace(run, title=title or run.title) for run, title in zip(runs, own, strict=True)]
 
 
