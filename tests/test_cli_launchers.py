@@ -35,6 +35,17 @@ def states(work: Path) -> list[str]:
     return [Outbox(folder).read().status for folder in [sweep, *jobs]]
 
 
+def test_a_launcher_that_fails_is_told_in_one_message(tmp_path: Path) -> None:
+    user = user_folder(tmp_path / "conf")
+    done = swept(tmp_path, user, "seed=1,2", "hydra/launcher=submitit_slurm")  # and there is no Slurm
+    assert done.returncode == 2, done.stderr
+    assert "hydra/launcher: no job failed, but the launcher did: " in done.stderr
+    assert "Traceback" not in done.stderr
+    sweep = (tmp_path / "here" / "results" / "latest").resolve()
+    assert "Traceback" in (sweep / "launcher.log").read_text()
+    assert Outbox(sweep).read().status == "FAILED"
+
+
 @pytest.mark.slow
 def test_joblib_runs_two_jobs_at_once(tmp_path: Path) -> None:
     user = user_folder(tmp_path / "conf")

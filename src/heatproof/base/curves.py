@@ -88,7 +88,10 @@ def precision_recall(
 def reliability(
     positive: Bool[np.ndarray, " n"], p: Float[np.ndarray, " n"], groups: Sequence[object] | None = None, *, seed: int
 ) -> Reliability:
-    """Share of positives in 15 equal-width bins of the probability; Wilson's intervals, by effective size in groups."""
+    """Share of positives in 15 equal-width bins of the probability, with 95 % intervals.
+
+    As for any binary value: Wilson's, by effective size in groups, and BCa from 100 images of a bin on.
+    """
     number = bin_of(p)
     filled = np.unique(number)
     inside = number[:, None] == filled

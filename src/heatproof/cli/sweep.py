@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import traceback
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from heatproof.base import compose
 from heatproof.base.compose import Command
-from heatproof.base.errors import HeatproofError
+from heatproof.base.errors import HeatproofError, fault
 from heatproof.base.outbox import Outbox
 from heatproof.base.records import Ended
 from heatproof.base.study import spoken
@@ -36,9 +37,9 @@ def run_sweep(command: Command) -> int:
     try:
         try:
             compose.run_hydra(job, [*command.texts, f"hydra.sweep.dir='{folder}'"], multirun=True)
-        except Exception:
+        except Exception as error:
             if not any(status_of(child) in ("FAILED", "KILLED") for child in job_folders(folder)):
-                raise  # no job failed, so the launcher did
+                raise _of_launcher(error, command, folder) from error
         found = [status_of(folder / str(number)) for number in range(len(plans))]
         status = "FINISHED" if all(one == "FINISHED" for one in found) else "FAILED"
         text = _summed_up(command, folder, outbox)
@@ -51,6 +52,17 @@ def run_sweep(command: Command) -> int:
         print("\n".join(part for part in (_sweep_text(command, folder), text, f"results: {folder}") if part))
         print(_delivered(folder))
     return 0 if status == "FINISHED" else 1
+
+
+def _of_launcher(error: Exception, command: Command, folder: Path) -> HeatproofError:
+    """What to say where no job failed, so that the launcher did; its traceback is kept."""
+    (folder / "launcher.log").write_text("".join(traceback.format_exception(error)))
+    chosen = [text for text in command.texts if text.startswith("hydra/launcher=")]
+    what = (str(error).splitlines() or [type(error).__name__])[0]
+    hint = f"Its traceback: {near(folder / 'launcher.log')}. Without hydra/launcher the jobs run here, one by one."
+    return HeatproofError(
+        fault("hydra/launcher", f"no job failed, but the launcher did: {what}", got=next(iter(chosen), None), hint=hint)
+    )
 
 
 def _delivered(folder: Path) -> str:
