@@ -134,3 +134,10 @@ def test_agreement_is_the_mean_over_images_of_each_pair():
     assert shown[0, 1] == shown[1, 0] == pytest.approx(0.51)
     assert np.isnan(np.diag(shown)).all()
     assert list(agreement.drawings(pd.DataFrame(rows).iloc[:0])) == []
+
+
+@pytest.mark.parametrize(
+    ("costs", "labelled"), [([1, 6, 8, 10, 50, 51, 100], [1, 6, 50]), ([3], [3]), ([1, 1000], [1, 1000])]
+)
+def test_labels_of_costs_do_not_meet(costs, labelled):
+    assert cost._apart(costs) == labelled

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -43,7 +44,7 @@ def drawings(findings: Findings, size: int) -> Iterator[Drawing]:
             ends = np.nan_to_num([found.interval.mean - found.interval.lo, found.interval.hi - found.interval.mean])
             axes.errorbar(cost, found.interval.mean, yerr=ends.clip(0)[:, None], lw=1, capsize=1.5, **look)
     first.invert_yaxis()
-    ticks = sorted(set(costs))
+    ticks = _apart(costs)
     for axes, title in zip((first, *others), ("average rank (1 = best)", *map(titled, columns)), strict=True):
         axes.set_xscale("log")
         axes.set_xlim(min(costs) / 2, max(costs) * 2)
@@ -63,3 +64,13 @@ def drawings(findings: Findings, size: int) -> Iterator[Drawing]:
         f"two forward passes to one of them), average rank over {len(ranked_columns(findings))} metrics, and the first "
         f"metrics with their 95 % intervals (n = {n} images at most). Left is cheap; arrows point to the better side.",
     )
+
+
+def _apart(costs: Sequence[int]) -> list[int]:
+    """Those costs, lowest first, whose labels have room beside each other on a logarithmic axis."""
+    room = math.log(4 * max(costs) / min(costs)) / 7
+    kept = [min(costs)]
+    for cost in sorted(set(costs)):
+        if math.log(cost / kept[-1]) >= room:
+            kept.append(cost)
+    return kept
